@@ -1,0 +1,157 @@
+/** One node of a Litefleet cluster, told what to do by the bench. */
+import { type Cluster, type Database, formatPosition, openCluster, parsePosition } from '@litefleet/core'
+import { createHistogram, type RecordableHistogram } from 'node:perf_hooks'
+import { serveParent } from '../child-program.ts'
+import { itemUpdates } from '../items.ts'
+import { atRate } from '../open-loop.ts'
+import { rateInFlight } from '../workload.ts'
+
+export interface OpenNode {
+  readonly name: string
+  readonly dataDir: string
+  readonly database: string
+  /** URL of the primary; left out on the primary. */
+  readonly primary?: string
+  /** Run in order by the primary, once. */
+  readonly migrations?: readonly string[]
+}
+
+export interface OpenedNode {
+  readonly http: string
+  readonly path: string
+  /** From `openCluster` until the database can be read, in ms. */
+  readonly tookMs: number
+}
+
+let cluster: Cluster | undefined
+let database: Database | undefined
+let stopWatching: (() => void) | undefined
+let lag: RecordableHistogram = createHistogram()
+
+function db(): Database {
+  if (database === undefined) throw new Error('open first')
+  return database
+}
+
+async function open({ name, dataDir, database: databaseName, primary, migrations }: OpenNode): Promise<OpenedNode> {
+  const startedMs = performance.now()
+  cluster = await openCluster({
+    dataDir,
+    node: { name, region: name },
+    lease: { kind: 'static', primary: primary === undefined ? true : { url: primary } },
+    // A replica that was away must find its records still there.
+    log: { retentionMs: 3_600_000, retentionBytes: 8 * 2 ** 30 },
+  })
+  database = await cluster.database(databaseName, {
+    ...(migrations === undefined
+      ? {}
+      : { migrations: migrations.map((sql, index) => ({ name: `${index}`.padStart(3, '0'), sql })) }),
+    timeoutMs: 600_000,
+  })
+  return { http: cluster.addresses.http, path: database.path, tookMs: performance.now() - startedMs }
+}
+
+/** Inserts with `callers` in flight, answered when durable on the primary. Answers writes per second. */
+function insertInFlight({ callers, sliceMs }: { callers: number; sliceMs: number }): Promise<number> {
+  const options = { await: 'none', timeoutMs: 30_000 } as const
+  return rateInFlight(callers, sliceMs, () => db().run('INSERT INTO rows (body) VALUES (?)', ['a small row'], options))
+}
+
+/** Small transactions one after another, `count` of them. */
+async function writeTransactions({ count }: { count: number }): Promise<void> {
+  for (let i = 0; i < count; i++) await writeTransaction()
+}
+
+function writeTransaction(): Promise<unknown> {
+  const statements = itemUpdates().map(({ id, body }) => ({
+    sql: 'UPDATE items SET body = ? WHERE id = ?',
+    params: [body, id],
+  }))
+  return db().batch(statements, { timeoutMs: 30_000 })
+}
+
+function writeAtRate({ perSecond, sliceMs }: { perSecond: number; sliceMs: number }): Promise<number> {
+  return atRate(perSecond, sliceMs, writeTransaction)
+}
+
+/** Rows that carry the moment at which their write was asked for, on the clock that all processes of the machine share. */
+function writeMoments({ perSecond, sliceMs }: { perSecond: number; sliceMs: number }): Promise<number> {
+  return atRate(perSecond, sliceMs, () => db().run('INSERT INTO moments (at_ms) VALUES (?)', [machineMs()]))
+}
+
+/** From now on, measures how long after its write was asked for a row can be read here. */
+function watchMoments(): void {
+  const newer = db().prepare<{ id: number; at_ms: number }>('SELECT id, at_ms FROM moments WHERE id > ? ORDER BY id')
+  let lastId = (db().prepare('SELECT coalesce(max(id), 0) FROM moments').pluck().get() as unknown as number) ?? 0
+  lag = createHistogram()
+  stopWatching?.()
+  stopWatching = db().onAdvance(() => {
+    for (const { id, at_ms } of newer.all(lastId)) {
+      lastId = id
+      lag.record(Math.max(1, Math.round((machineMs() - at_ms) * 1e6)))
+    }
+  })
+}
+
+function lagMs(): { p50: number; p99: number; count: number } {
+  return { p50: lag.percentile(50) / 1e6, p99: lag.percentile(99) / 1e6, count: lag.count }
+}
+
+export interface CatchUp {
+  /** Transactions seen after the first step. */
+  readonly transactions: number
+  /** From the first step to the last, in ms. */
+  readonly tookMs: number
+}
+
+/** Measures how this replica arrives at `position`. */
+async function catchUp({ position }: { position: string }): Promise<CatchUp> {
+  const target = parsePosition(position)
+  if (target === undefined) throw new Error(`not a position: ${position}`)
+  let first: { readonly atMs: number; readonly txid: bigint } | undefined
+  const stop = db().onAdvance(({ txid }) => {
+    first ??= { atMs: performance.now(), txid }
+  })
+  await db().waitFor(target, { timeoutMs: 600_000 })
+  stop()
+  if (first === undefined) throw new Error('the replica was not behind')
+  return { transactions: Number(target.txid - first.txid), tookMs: performance.now() - first.atMs }
+}
+
+async function waitFor({ position }: { position: string }): Promise<void> {
+  const target = parsePosition(position)
+  if (target === undefined) throw new Error(`not a position: ${position}`)
+  await db().waitFor(target, { timeoutMs: 60_000 })
+}
+
+function machineMs(): number {
+  return Number(process.hrtime.bigint()) / 1e6
+}
+
+async function close(): Promise<void> {
+  stopWatching?.()
+  await cluster?.close()
+  cluster = database = undefined
+}
+
+serveParent(
+  {
+    open,
+    close,
+    insertInFlight,
+    writeTransactions,
+    writeAtRate,
+    writeMoments,
+    watchMoments,
+    lagMs,
+    catchUp,
+    waitFor,
+    position: () => formatPosition(db().position),
+    rssMb: () => process.memoryUsage().rss / 2 ** 20,
+    readRows: ({ count }: { count: number }) => {
+      const get = db().prepare('SELECT body FROM items WHERE id = ?')
+      for (let i = 0; i < count; i++) get.get(1 + (i % 1_000))
+    },
+  },
+  close,
+)

@@ -1,0 +1,88 @@
+/**
+ * One node of the bank: a cluster member and its HTTP API in one process.
+ *
+ *   node examples/bank/node.ts --name gru --data ./data/gru --port 9001 --http-port 4101
+ *   node examples/bank/node.ts --name lhr --data ./data/lhr --port 9002 --primary http://127.0.0.1:4101
+ *
+ * Without `--primary` the node is the primary. It ends on SIGTERM or SIGINT, and when it was started by a supervisor, on the
+ * end of that process too, so that no node outlives the demo that started it.
+ */
+import { parseArgs } from 'node:util'
+import { formatPosition, openCluster } from '@litefleet/core'
+import { openBank } from './src/bank.ts'
+import { createHttpApi } from './src/http-api.ts'
+import { BankMetrics } from './src/metrics.ts'
+import type { SupervisorMessage } from './src/supervisor-messages.ts'
+
+/** How often a supervised node reports, in ms. */
+const REPORT_MS = 200
+
+const { values: flags } = parseArgs({
+  options: {
+    name: { type: 'string', default: 'bank' },
+    region: { type: 'string' },
+    data: { type: 'string', default: './bank-data' },
+    /** Address of the bank's API and of the cluster's listeners. Beyond loopback LITEFLEET_CLUSTER_KEY must be set. */
+    host: { type: 'string', default: '127.0.0.1' },
+    port: { type: 'string', default: '0' },
+    'grpc-port': { type: 'string', default: '0' },
+    'http-port': { type: 'string', default: '0' },
+    /** Under which other machines reach this node. Needed when `--host` is 0.0.0.0. */
+    'advertise-host': { type: 'string' },
+    /** URL of the primary's cluster listener (its `--http-port`). */
+    primary: { type: 'string' },
+  },
+})
+
+const advertiseHost = flags['advertise-host']
+const cluster = await openCluster({
+  dataDir: flags.data,
+  node: { name: flags.name, region: flags.region ?? flags.name },
+  lease: { kind: 'static', primary: flags.primary === undefined ? true : { url: flags.primary } },
+  listen: { host: flags.host, grpcPort: Number(flags['grpc-port']), httpPort: Number(flags['http-port']) },
+  ...(advertiseHost === undefined
+    ? {}
+    : {
+        advertise: {
+          grpc: `${advertiseHost}:${flags['grpc-port']}`,
+          http: `http://${advertiseHost}:${flags['http-port']}`,
+        },
+      }),
+})
+const bank = await openBank(cluster)
+const metrics = new BankMetrics()
+const supervised = process.send !== undefined
+if (supervised) bank.database.onAdvance((position) => metrics.advanced(position))
+
+const api = createHttpApi({ bank, metrics, status: () => cluster.status() })
+const url = await api.listen({ host: flags.host, port: Number(flags.port) })
+
+let closing: Promise<void> | undefined
+function close(): Promise<void> {
+  closing ??= (async () => {
+    clearInterval(reports)
+    await api.close()
+    await cluster.close()
+    if (process.connected) process.disconnect()
+  })()
+  return closing
+}
+
+function tell(message: SupervisorMessage): void {
+  if (process.connected) process.send?.(message)
+}
+
+function report(): void {
+  const position = formatPosition(bank.database.position)
+  tell({ kind: 'report', role: cluster.role.kind, position, metrics: metrics.take() })
+}
+
+const reports = setInterval(() => supervised && report(), REPORT_MS)
+process.on('SIGTERM', () => void close())
+// Ctrl-C reaches the whole process group; a supervised node leaves the order of closing to its supervisor.
+process.on('SIGINT', () => supervised || void close())
+process.on('disconnect', () => void close())
+
+const { grpc, http } = cluster.addresses
+tell({ kind: 'ready', url, grpc, http, databasePath: bank.database.path })
+if (!supervised) console.log(`${flags.name}: bank on ${url}, cluster on ${http} and ${grpc}, ${cluster.role.kind}`)

@@ -1,0 +1,125 @@
+/** `litefleet run`: a node from flags, from a configuration file, or from both (flags win). */
+import { ClusterError } from '@litefleet/core'
+import { mergeNodeConfig, type NodeConfig, readNodeConfig, runNode, stopSignal } from '@litefleet/server'
+import { type Command, InvalidArgumentError } from 'commander'
+import path from 'node:path'
+import type { Terminal } from './terminal.ts'
+
+/** Where a node listens when neither flag nor configuration says so. Everything else finds it there. */
+const DEFAULT_HTTP_PORT = 4200
+export const DEFAULT_GRPC_PORT = 4201
+
+interface RunFlags {
+  readonly config?: string
+  readonly dataDir?: string
+  readonly name?: string
+  readonly region?: string
+  readonly primary?: boolean
+  readonly replicaOf?: string
+  readonly host?: string
+  readonly httpPort?: number
+  readonly grpcPort?: number
+  readonly advertiseHttp?: string
+  readonly advertiseGrpc?: string
+  readonly database: readonly string[]
+  readonly migrations?: string
+  readonly clusterKeyFile?: string
+  readonly interop?: boolean
+}
+
+export function addRunCommand(program: Command, terminal: Terminal): void {
+  program
+    .command('run')
+    .description('Run a node until SIGTERM or Ctrl-C')
+    .option('--config <file>', 'YAML or JSON; flags win over it')
+    .option('--data-dir <dir>', 'where the node keeps everything; created when missing')
+    .option('--name <name>', 'name of the node (default: the host name)')
+    .option('--region <region>', 'region of the node (default: local)')
+    .option('--primary', 'this node is the primary (static lease)')
+    .option('--replica-of <url>', "URL of the primary's HTTP listener (static lease)")
+    .option('--host <address>', 'address to listen on; beyond loopback a cluster key is needed (default: 127.0.0.1)')
+    .option(
+      '--http-port <port>',
+      `port of the LiteFS-compatible API, 0 for a free one (default: ${DEFAULT_HTTP_PORT})`,
+      port,
+    )
+    .option(
+      '--grpc-port <port>',
+      `port for other nodes and status, 0 for a free one (default: ${DEFAULT_GRPC_PORT})`,
+      port,
+    )
+    .option('--advertise-http <url>', 'URL under which other nodes reach the HTTP listener')
+    .option('--advertise-grpc <address>', 'host:port under which other nodes reach gRPC')
+    .option('--database <name>', 'database to hold; may be repeated', collect, [])
+    .option('--migrations <dir>', 'directory of *.sql files for the one --database; the primary runs them once')
+    .option('--cluster-key-file <file>', 'file with the cluster key (or set LITEFLEET_CLUSTER_KEY)')
+    .option('--interop', 'let LiteFS nodes, which cannot authenticate, read the stream')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  litefleet run --data-dir ./gru --name gru --primary --database app.db
+  litefleet run --data-dir ./lhr --name lhr --replica-of http://127.0.0.1:4200 --http-port 4210 --grpc-port 4211 --database app.db
+  litefleet run --config ./node.yml`,
+    )
+    .action((flags: RunFlags) => run(flags, terminal))
+}
+
+async function run(flags: RunFlags, terminal: Terminal): Promise<void> {
+  const file = flags.config === undefined ? {} : readNodeConfig(flags.config)
+  const config = mergeNodeConfig(mergeNodeConfig(LISTEN_DEFAULTS, file), configOfFlags(flags))
+  await runNode({
+    config,
+    signal: stopSignal(),
+    onReady: ({ node, role, addresses }) =>
+      terminal.out(`${node.name} (${node.region}) is ${role.kind}: http ${addresses.http}, grpc ${addresses.grpc}`),
+  })
+  terminal.out('closed')
+}
+
+const LISTEN_DEFAULTS: NodeConfig = { listen: { httpPort: DEFAULT_HTTP_PORT, grpcPort: DEFAULT_GRPC_PORT } }
+
+/** What the flags say, in the form of the configuration file. */
+export function configOfFlags(flags: RunFlags): NodeConfig {
+  if (flags.primary === true && flags.replicaOf !== undefined) {
+    throw new ClusterError('INVALID_OPTION', '--primary and --replica-of exclude each other')
+  }
+  if (flags.migrations !== undefined && flags.database.length !== 1) {
+    throw new ClusterError('INVALID_OPTION', '--migrations needs exactly one --database', {
+      hint: 'Several databases with migrations go into a file for --config.',
+    })
+  }
+  const lease =
+    flags.primary === true
+      ? ({ kind: 'static', primary: true } as const)
+      : flags.replicaOf === undefined
+        ? undefined
+        : ({ kind: 'static', primary: { url: flags.replicaOf } } as const)
+  const migrations = flags.migrations === undefined ? {} : { migrations: path.resolve(flags.migrations) }
+  return {
+    ...given({ dataDir: flags.dataDir, lease, clusterKeyFile: flags.clusterKeyFile, interop: flags.interop }),
+    ...section('node', { name: flags.name, region: flags.region }),
+    ...section('listen', { host: flags.host, httpPort: flags.httpPort, grpcPort: flags.grpcPort }),
+    ...section('advertise', { http: flags.advertiseHttp, grpc: flags.advertiseGrpc }),
+    ...(flags.database.length === 0 ? {} : { databases: flags.database.map((name) => ({ name, ...migrations })) }),
+  }
+}
+
+function section(name: string, values: Readonly<Record<string, unknown>>): NodeConfig {
+  const set = given(values)
+  return Object.keys(set).length === 0 ? {} : { [name]: set }
+}
+
+function given(values: Readonly<Record<string, unknown>>): NodeConfig {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined))
+}
+
+function port(text: string): number {
+  const value = Number(text)
+  if (/^\d{1,5}$/.test(text) && value <= 65_535) return value
+  throw new InvalidArgumentError('It accepts a port number, 0 to 65535.')
+}
+
+function collect(value: string, before: readonly string[]): readonly string[] {
+  return [...before, value]
+}

@@ -1,0 +1,93 @@
+/** `litefleet status`: asks a node, then every member it knows, and shows what each says of itself. */
+import { type ClusterError, formatChecksum, formatTxid, isClusterError } from '@litefleet/core'
+import { type DatabaseStatus, fetchStatus, type NodeStatus } from '@litefleet/core/peer'
+import { readClusterKeys } from '@litefleet/server'
+import type { Command } from 'commander'
+import { DEFAULT_GRPC_PORT } from './run-command.ts'
+import { type DatabaseView, formatStatusTable, type NodeView } from './status-view.ts'
+import type { Terminal } from './terminal.ts'
+
+/** A node that does not answer within this is shown as unreachable. */
+const ASK_TIMEOUT_MS = 3_000
+
+interface StatusFlags {
+  readonly node: string
+  readonly json: boolean
+  readonly clusterKeyFile?: string
+}
+
+export function addStatusCommand(program: Command, terminal: Terminal): void {
+  program
+    .command('status')
+    .description('Show every node of a cluster: role, databases, TXIDs, checksums, lag, connected replicas')
+    .option('--node <host:port>', 'gRPC address of any node', `127.0.0.1:${DEFAULT_GRPC_PORT}`)
+    .option('--json', 'print JSON', false)
+    .option('--cluster-key-file <file>', 'file with the cluster key (or set LITEFLEET_CLUSTER_KEY)')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  litefleet status
+  litefleet status --node 10.0.0.7:4201 --cluster-key-file ./cluster.key --json`,
+    )
+    .action((flags: StatusFlags) => status(flags, terminal))
+}
+
+async function status(flags: StatusFlags, terminal: Terminal): Promise<void> {
+  const clusterKeys =
+    flags.clusterKeyFile === undefined
+      ? (process.env['LITEFLEET_CLUSTER_KEY']?.split(',') ?? [])
+      : readClusterKeys(flags.clusterKeyFile)
+  const ask = (address: string): Promise<NodeStatus> =>
+    fetchStatus(address, { keys: clusterKeys, timeoutMs: ASK_TIMEOUT_MS })
+
+  const first = await ask(flags.node)
+  const others = first.members.filter((member) => member.nodeId !== first.nodeId)
+  const nodes = await Promise.all([
+    viewOf(flags.node, first),
+    ...others.map(async (member): Promise<NodeView> => {
+      try {
+        return viewOf(member.grpcAddress, await ask(member.grpcAddress))
+      } catch (error) {
+        // It is listed all the same: that it does not answer is what somebody is looking for.
+        const { nodeName, region, role, grpcAddress } = member
+        return { address: grpcAddress, name: nodeName, region, role, databases: [], error: reason(error) }
+      }
+    }),
+  ])
+  // The primary first, then by name.
+  nodes.sort((a, b) => Number(b.role === 'primary') - Number(a.role === 'primary') || a.name.localeCompare(b.name))
+  const view = { clusterId: first.clusterId, nodes }
+  terminal.out(flags.json ? JSON.stringify(view, null, 2) : formatStatusTable(view))
+}
+
+function viewOf(address: string, status: NodeStatus): NodeView {
+  const { nodeName, region, role, databases } = status
+  return { address, name: nodeName, region, role, databases: databases.map(databaseView), error: null }
+}
+
+function databaseView(database: DatabaseStatus): DatabaseView {
+  const { name, state, position, epoch, lagMs, logBytes, walBytes } = database
+  return {
+    name,
+    state,
+    txid: formatTxid(position.txid),
+    checksum: formatChecksum(position.checksum),
+    epoch,
+    lagMs: lagMs ?? null,
+    logBytes,
+    walBytes,
+    replicas: database.replicas.map(({ nodeName, region, counted, durable, applied }) => ({
+      name: nodeName,
+      region,
+      counted,
+      durableTxid: durable === undefined ? null : formatTxid(durable.txid),
+      appliedTxid: applied === undefined ? null : formatTxid(applied.txid),
+    })),
+  }
+}
+
+function reason(error: unknown): string {
+  if (isClusterError(error)) return (error as ClusterError).code
+  return error instanceof Error ? error.message : String(error)
+}

@@ -1,0 +1,54 @@
+/** Which records a replica applies. A refused one leaves everything as it was. */
+import { ClusterError } from '../errors/cluster-error.ts'
+import type { LtxRecord } from '../ltx/ltx-record.ts'
+import { formatPosition, type Position, samePosition } from '../position/position.ts'
+import { formatTxid } from '../position/txid.ts'
+
+const WRITE_VERSION_OFFSET = 18
+const READ_VERSION_OFFSET = 19
+const WAL_VERSION = 2
+
+/**
+ * Checks that a record continues `position` and is of a kind this version can apply.
+ * @param pageCount pages of the database before it
+ * @throws ClusterError `POSITION_DIVERGED`, `UNSUPPORTED_RECORD`
+ */
+export function checkRecord(record: LtxRecord, position: Position, pageSize: number, pageCount: number): void {
+  const name = `transaction ${formatTxid(record.txid)}`
+  if (!samePosition(record.preApply, position))
+    throw new ClusterError('POSITION_DIVERGED', `${name} does not continue what this database holds`, {
+      details: { position: formatPosition(position), continues: formatPosition(record.preApply) },
+    })
+  if (record.commit === 0)
+    throw unsupported('dropped-database', `${name} drops the database, which this version does not do`)
+  if (record.pageSize !== pageSize)
+    throw unsupported('page-size', `${name} has pages of ${record.pageSize} bytes, the database of ${pageSize}`)
+  if (record.pageCount === 0 && record.commit !== pageCount)
+    throw unsupported('no-pages', `${name} changes the size of the database without a page`)
+  if (record.pageCount > 0 && record.pgno(0) === 1) checkFirstPage(record.bytes, record.pageOffset(0), name)
+}
+
+/**
+ * Checks the header on page 1.
+ * @param what names the change in the message
+ * @throws ClusterError `UNSUPPORTED_RECORD`
+ */
+export function checkFirstPage(bytes: Buffer, offset: number, what: string): void {
+  const write = bytes[offset + WRITE_VERSION_OFFSET]
+  const read = bytes[offset + READ_VERSION_OFFSET]
+  if (write === WAL_VERSION && read === WAL_VERSION) return
+  throw unsupported(
+    'journal-mode',
+    `${what} comes from a database in rollback journal mode (versions ${write}/${read})`,
+  )
+}
+
+function unsupported(reason: string, message: string): ClusterError {
+  return new ClusterError('UNSUPPORTED_RECORD', message, {
+    details: { reason },
+    hint:
+      reason === 'journal-mode'
+        ? 'Run PRAGMA journal_mode = WAL on the primary.'
+        : 'Remove the database on this node, so that it is fetched again.',
+  })
+}

@@ -1,0 +1,558 @@
+/**
+ * The composition root: the only file that knows every room. It wires them and hands out what applications hold.
+ *
+ * Order on opening: SQLite checked → data directory owned → listeners up (so that addresses are known) → leadership → the role
+ * decides how databases are opened. Order on closing: nothing new is admitted → leadership given up → streams and channels
+ * drained → readers closed → databases closed (log flushed, page checksums saved) → data directory given back.
+ */
+import { randomBytes } from 'node:crypto'
+import { systemClock } from './base/clock.ts'
+import { RunLoop } from './base/run-loop.ts'
+import { Database } from './database/database.ts'
+import { migrate, type Migrations } from './database/migrations.ts'
+import { EmbeddedDatabase } from './engine/embedded/embedded-database.ts'
+import { EmbeddedEngine, type EngineRole, GROUP } from './engine/embedded/embedded-engine.ts'
+import { ClusterError } from './errors/cluster-error.ts'
+import { invalidOption, rejectUnknownOptions } from './errors/unknown-option.ts'
+import { DataDirectory } from './files/data-directory.ts'
+import { realDisk } from './files/disk.ts'
+import { ForwardHandler } from './forward/forward-handler.ts'
+import { Forwarder } from './forward/forwarder.ts'
+import { FunctionRunner } from './forward/function-runner.ts'
+import { FunctionTable } from './forward/function-table.ts'
+import { UnaryDoor } from './forward/unary-door.ts'
+import type { WriteAnswer, WriteCall, WriteContext } from './forward/write-call.ts'
+import { Leadership } from './leadership/leadership.ts'
+import { resolveLeadershipOptions } from './leadership/leadership-options.ts'
+import type { NodeRole, PrimaryInfo, Term } from './leadership/node-role.ts'
+import type { Lease } from './lease/lease.ts'
+import type { LeaseHolder } from './lease/lease-holder.ts'
+import { createStaticLease } from './lease/static-lease.ts'
+import { awaitReplicas, requireAwaitable } from './node/await-replicas.ts'
+import { ClusterIdentity } from './node/cluster-identity.ts'
+import { Membership } from './node/membership.ts'
+import { nodeStatus } from './node/status.ts'
+import { type ClusterOptions, type ResolvedClusterOptions, resolveClusterOptions } from './options/cluster-options.ts'
+import { resolvePeerOptions } from './peer/peer-options.ts'
+import { PeerPool } from './peer/peer-pool.ts'
+import type { NodeStatus } from './peer/node-status.ts'
+import { PeerServer } from './peer/peer-server.ts'
+import { loadPeerProtocol, PROTOCOL_VERSION } from './peer/protocol.ts'
+import { requireSecureListener } from './peer/secure-listener.ts'
+import { ReplicaPositions } from './position/replica-positions.ts'
+import { defineProcedure, type Procedure, type ProcedureBody } from './procedure/procedure.ts'
+import { defineRemoteFunction, type RemoteFunction, type RemoteFunctionBody, type RpcOptions, resolveRpcOptions } from './procedure/remote-function.ts'
+import { admitOperation } from './request/admit-operation.ts'
+import { databaseName } from './request/database-name.ts'
+import type { PlainValue } from './request/plain-value.ts'
+import { RequestIdSource } from './request/request-id.ts'
+import { assertUsableSqlite } from './sqlite/sqlite-library.ts'
+import { InfoClient } from './stream/info-client.ts'
+import { StreamServer } from './stream/stream-server.ts'
+import { resolveStreamServerOptions } from './stream/stream-server-options.ts'
+import { StreamSink } from './stream/stream-sink.ts'
+import { resolveStreamSinkOptions } from './stream/stream-sink-options.ts'
+import type { CallTarget } from './forward/call-router.ts'
+
+/** How long `cluster.database()` waits for a primary, a first snapshot, or a schema, by default. */
+const OPEN_TIMEOUT_MS = 30_000
+const PRUNE_EVERY_MS = 10_000
+
+export interface DatabaseOptions {
+  /**
+   * Schema changes, run once on the primary in order of name: a directory of `*.sql` files, or the list itself.
+   * Replicas wait until all of them have arrived.
+   */
+  readonly migrations?: Migrations | undefined
+  /** How long opening may take, waits for the primary included, in ms. Default: 30,000. */
+  readonly timeoutMs?: number | undefined
+}
+
+export interface ProcedureDefinition<Input, Output> extends ProcedureBody<Input, Output> {
+  readonly database: Database
+}
+
+/** Calls of functions on other nodes, like Fly.RPC: by role, by region, by name. */
+export interface Rpc {
+  primary<I extends PlainValue, O extends PlainValue>(fn: RemoteFunction<I, O>, input: I, options?: RpcOptions): Promise<O>
+  /** The nearest node of the region. */
+  region<I extends PlainValue, O extends PlainValue>(region: string, fn: RemoteFunction<I, O>, input: I, options?: RpcOptions): Promise<O>
+  node<I extends PlainValue, O extends PlainValue>(name: string, fn: RemoteFunction<I, O>, input: I, options?: RpcOptions): Promise<O>
+}
+
+/** Opens a node of a cluster. Throws what is wrong with options, platform, data directory or listeners. */
+export async function openCluster(options: ClusterOptions): Promise<Cluster> {
+  const cluster = new Cluster(resolveClusterOptions(options, process.env))
+  await cluster.open()
+  return cluster
+}
+
+export class Cluster implements AsyncDisposable {
+  /** Names of functions on other nodes are looked up there; register the same ones everywhere. */
+  readonly rpc: Rpc
+  readonly #options: ResolvedClusterOptions
+  readonly #clock = systemClock
+  readonly #nodeId = randomBytes(8)
+  readonly #directory: DataDirectory
+  readonly #identity: ClusterIdentity
+  readonly #requestIds: RequestIdSource
+  readonly #functions = new FunctionTable()
+  readonly #runner: FunctionRunner
+  readonly #replicaPositions: ReplicaPositions
+  readonly #membership: Membership
+  readonly #engine: EmbeddedEngine
+  readonly #lease: Lease
+  readonly #leadership: Leadership
+  readonly #peers: PeerPool
+  readonly #peerServer: PeerServer
+  readonly #streamServer: StreamServer
+  readonly #forwarder: Forwarder
+  readonly #pruning: RunLoop
+  readonly #handles = new Map<string, Promise<Database>>()
+  #sink: StreamSink | undefined
+  #changingSink: Promise<void> = Promise.resolve()
+  #grpcPort = 0
+  #httpPort = 0
+  #closing: Promise<void> | undefined
+
+  /** @internal Use `openCluster`. */
+  constructor(options: ResolvedClusterOptions) {
+    assertUsableSqlite()
+    requireSecureListener(options.listen.host, options.clusterKeys.length > 0)
+    this.#options = options
+    const clock = this.#clock
+    const keys = options.clusterKeys
+    this.#directory = DataDirectory.open(realDisk, options.dataDir)
+    this.#identity = new ClusterIdentity(realDisk, this.#directory, GROUP)
+    this.#requestIds = new RequestIdSource(() => clock.nowMs(), randomBytes(6))
+    this.#runner = new FunctionRunner(this.#functions, clock)
+    this.#replicaPositions = new ReplicaPositions({ clock })
+    this.#membership = new Membership({ clock, positions: this.#replicaPositions, self: () => this.#self() })
+    this.#engine = new EmbeddedEngine({
+      disk: realDisk,
+      clock,
+      directory: this.#directory,
+      log: options.log,
+      setup: options.setup,
+      nodeId: this.#nodeId.readBigUInt64BE(),
+      requestIds: this.#requestIds,
+      requirePrimary: () => void this.#leadership.requirePrimary(),
+      onProgress: (database) => this.#report(database),
+      onRestartStream: (database) => this.#restartStream(database),
+      onEpochs: (table) => this.#identity.seen(table),
+      warn: (name, message, details) => options.onWarning({ name, message, details }),
+    })
+    this.#lease = this.#createLease()
+    this.#leadership = new Leadership({
+      lease: this.#lease,
+      clock,
+      options: resolveLeadershipOptions(),
+      random: Math.random,
+      self: () => this.#holder(),
+      newestEpoch: () => this.#identity.newestEpoch,
+      takeOffice: (term) => this.#takeOffice(term),
+      leaveOffice: () => Promise.resolve(this.#replicaPositions.abandonWaits()),
+      onFailure: (error) => this.#warn('leadership', error),
+    })
+    const protocol = loadPeerProtocol()
+    const peerOptions = resolvePeerOptions()
+    const hello = () => ({ ...this.#card(), clusterId: this.#identity.clusterId ?? '', databases: this.#epochTables() })
+    const adoptClusterId = (id: string): void => this.#identity.adopt(id)
+    this.#peers = new PeerPool({ clock, protocol, options: peerOptions, keys, random: Math.random, hello, adoptClusterId })
+    const executeHere = (call: WriteCall, context: WriteContext) => this.#executeHere(call, context)
+    this.#forwarder = new Forwarder({
+      clock,
+      leadership: this.#leadership,
+      peers: this.#peers,
+      members: this.#membership.members,
+      functions: this.#runner,
+      requestIds: this.#requestIds,
+      executeHere,
+      awaitLocal: (database, position, deadlineMs) => this.#engine.require(database).tracker.waitFor(position, deadlineMs),
+    })
+    const handler = new ForwardHandler({
+      clock,
+      leadership: this.#leadership,
+      functions: this.#runner,
+      messageBytesMax: peerOptions.messageBytesMax,
+      executeHere,
+    })
+    const door = new UnaryDoor({ forwarder: this.#forwarder, clock, nodeName: options.node.name })
+    this.#peerServer = new PeerServer({
+      clock,
+      protocol,
+      options: peerOptions,
+      keys,
+      hello,
+      handlers: {
+        request: (request) => handler.handle(request),
+        write: (request, deadlineMs) => door.write(request, deadlineMs),
+        call: (request, deadlineMs) => door.call(request, deadlineMs),
+        status: () => this.status(),
+        replicaJoined: (peer) => this.#membership.joined(peer),
+        replicaReported: (peer, reports) => this.#membership.reported(peer, reports),
+        replicaLeft: (peer) => this.#membership.left(peer),
+      },
+    })
+    this.#membership.attach(this.#peerServer, this.#peers, this.#leadership)
+    this.#streamServer = new StreamServer({
+      node: {
+        nodeId: this.#nodeId.toString('hex').toUpperCase(),
+        clusterId: () => this.#identity.clusterId,
+        isPrimary: () => this.#leadership.isPrimary,
+        facts: () => this.#facts(),
+        databases: () => this.#engine.databases,
+        database: (name) => this.#engine.database(name),
+        onDatabaseAdded: (listener) => this.#engine.onDatabaseAdded(listener),
+      },
+      keys,
+      clock,
+      options: resolveStreamServerOptions({ host: options.listen.host, port: options.listen.httpPort, interop: options.interop }),
+      onFailure: (error, request) => this.#warn(`serve ${request.path}`, error),
+    })
+    this.#pruning = new RunLoop({
+      clock,
+      minDelayMs: PRUNE_EVERY_MS,
+      maxDelayMs: PRUNE_EVERY_MS,
+      random: Math.random,
+      task: () => Promise.resolve(this.#engine.prune((name) => this.#streamServer.slowestTxid(databaseName(name)))),
+      onFailure: (error) => this.#warn('retention', error),
+    })
+    this.rpc = {
+      primary: (fn, input, given) => this.#call({ kind: 'primary' }, fn, input, given),
+      region: (region, fn, input, given) => this.#call({ kind: 'region', region }, fn, input, given),
+      node: (name, fn, input, given) => this.#call({ kind: 'node', name }, fn, input, given),
+    }
+  }
+
+  /** @internal */
+  async open(): Promise<void> {
+    try {
+      if (this.#options.lease.primary === true) this.#identity.found()
+      this.#grpcPort = await this.#peerServer.listen(this.#options.listen.host, this.#options.listen.grpcPort)
+      this.#httpPort = await this.#streamServer.listen()
+      this.#leadership.onChange((role) => this.#roleChanged(role))
+      this.#engine.onDatabaseAdded((database) => this.#databaseAdded(database))
+      this.#leadership.open()
+      this.#pruning.start()
+      if (this.#options.lease.primary === true) await this.#leadership.waitForPrimary(this.#clock.monotonicMs() + OPEN_TIMEOUT_MS)
+    } catch (error) {
+      await this.close().catch(() => undefined) // the first failure is the one to tell
+      throw error
+    }
+  }
+
+  /** This node. The id is new in each process. */
+  get node(): { readonly id: string; readonly name: string; readonly region: string } {
+    return { id: this.#nodeId.toString('hex'), ...this.#options.node }
+  }
+
+  /** `undefined` before a replica has reached its primary for the first time. */
+  get clusterId(): string | undefined {
+    return this.#identity.clusterId
+  }
+
+  /** Where other nodes reach this one: `host:port` of gRPC, URL of the LiteFS-compatible API. */
+  get addresses(): { readonly grpc: string; readonly http: string } {
+    const { listen, advertise } = this.#options
+    const host = listen.host.includes(':') ? `[${listen.host}]` : listen.host
+    return {
+      grpc: advertise.grpc ?? `${host}:${this.#grpcPort}`,
+      http: advertise.http ?? `http://${host}:${this.#httpPort}`,
+    }
+  }
+
+  get role(): NodeRole {
+    return this.#leadership.role
+  }
+
+  /** The node that takes writes now, as far as this one knows. */
+  get primary(): PrimaryInfo | undefined {
+    return this.#leadership.primary()
+  }
+
+  /** Calls `listener` after each change of this node's role, or of the primary it follows. Answers how to stop. */
+  onRole(listener: (role: NodeRole) => void): () => void {
+    return this.#leadership.onChange(listener)
+  }
+
+  /**
+   * Opens a database on this node; once per name, further calls answer the same handle. On the primary it is created when
+   * missing and migrated. On a replica the promise resolves when there is a copy to read, with the schema it asked for.
+   * @throws WAIT_TIMEOUT, SCHEMA_NOT_READY, MIGRATION_FAILED, NOT_A_DATABASE, INVALID_DATABASE_NAME
+   */
+  database(name: string, options: DatabaseOptions = {}): Promise<Database> {
+    rejectUnknownOptions(options, ['migrations', 'timeoutMs'], `database "${name}"`)
+    this.#requireOpen()
+    const known = this.#handles.get(name)
+    if (known !== undefined) return known
+    const opening = this.#openDatabase(name, options)
+    this.#handles.set(name, opening)
+    // A failed attempt may be repeated.
+    opening.catch(() => this.#handles.delete(name))
+    return opening
+  }
+
+  /**
+   * Wraps a function so that, called on any node, it runs in one transaction at the primary.
+   * Register the same procedures on every node that may become primary, before it takes traffic.
+   */
+  procedure<Input extends PlainValue, Output extends PlainValue>(
+    name: string,
+    definition: ProcedureDefinition<Input, Output>,
+  ): Procedure<Input, Output> {
+    rejectUnknownOptions(definition, ['database', 'input', 'run'], `procedure "${name}"`)
+    const { database, ...body } = definition
+    if (!(database instanceof Database)) invalidOption(`procedure "${name}"`, 'database', database, 'a handle from cluster.database()')
+    const engine = this.#engine.require(databaseName(database.name))
+    return defineProcedure({ name, database: engine.name, table: engine.procedures, write: (call) => this.#write(call) }, body)
+  }
+
+  /** Registers a function that `rpc` can run on this node, and answers how other nodes name it. It may be asynchronous. */
+  remoteFunction<Input extends PlainValue, Output extends PlainValue>(
+    name: string,
+    body: RemoteFunctionBody<Input, Output>,
+  ): RemoteFunction<Input, Output> {
+    return defineRemoteFunction(name, this.#functions, body)
+  }
+
+  /** Everything an operator wants to know, as plain data. */
+  status(): NodeStatus {
+    return nodeStatus({
+      card: this.#card(),
+      clusterId: this.#identity.clusterId ?? '',
+      role: this.#leadership.role,
+      primary: this.#leadership.primary(),
+      databases: this.#engine.databases.map((database) => database.facts()),
+      members: this.#membership.members.all(),
+      standings: (name) => (this.#leadership.isPrimary ? this.#replicaPositions.standings(name) : []),
+      liteFs: this.#replicaPositions.uncounted,
+    })
+  }
+
+  /** Leaves the cluster in good order. Idempotent. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  async #openDatabase(name: string, options: DatabaseOptions): Promise<Database> {
+    const checked = databaseName(name)
+    const deadlineMs = this.#clock.monotonicMs() + (options.timeoutMs ?? OPEN_TIMEOUT_MS)
+    await this.#leadership.waitForPrimary(deadlineMs)
+    const engine = await this.#engine.open(checked, this.#engineRole())
+    await engine.whenReady(deadlineMs)
+    const database = new Database({ engine, clock: this.#clock, write: (call) => this.#write(call) })
+    if (options.migrations !== undefined) {
+      await migrate(options.migrations, { database, engine, disk: realDisk, clock: this.#clock, isPrimary: () => this.#leadership.isPrimary, deadlineMs })
+    }
+    return database
+  }
+
+  #engineRole(): EngineRole {
+    const { role } = this.#leadership
+    return role.kind === 'primary' || role.kind === 'candidate' ? { kind: 'primary', epoch: role.term.epoch } : { kind: 'replica' }
+  }
+
+  #write(call: WriteCall): Promise<WriteAnswer> {
+    if (this.#leadership.isPrimary) return this.#forwarder.write(call) // the engine admits it
+    return this.#forwarder.write({ ...call, operation: admitOperation(call.operation).operation })
+  }
+
+  async #executeHere(call: WriteCall, { deadlineMs }: WriteContext): Promise<WriteAnswer> {
+    this.#leadership.requirePrimary()
+    requireAwaitable(call)
+    const { operation, requestId, idempotencyKey } = call
+    const committed = await this.#engine.require(call.database).write({ operation, requestId, idempotencyKey, deadlineMs })
+    return awaitReplicas(call, committed, this.#replicaPositions, deadlineMs)
+  }
+
+  #call<I extends PlainValue, O extends PlainValue>(target: CallTarget, fn: RemoteFunction<I, O>, input: I, given: RpcOptions | undefined): Promise<O> {
+    const { timeoutMs } = resolveRpcOptions(given)
+    // What the function on the other node answers is what it was declared to answer, or a defect of the deployment.
+    return this.#forwarder.call(target, fn.functionName, input, timeoutMs) as Promise<O>
+  }
+
+  async #takeOffice(term: Term): Promise<void> {
+    await this.#engine.openAll({ kind: 'primary', epoch: term.epoch })
+  }
+
+  #roleChanged(role: NodeRole): void {
+    const url = role.kind === 'replica' ? role.primary.advertiseUrl : undefined
+    if (role.kind !== 'primary') this.#streamServer.endStreams()
+    this.#streamServer.publish({
+      kind: 'primary-change',
+      isPrimary: role.kind === 'primary',
+      hostname: role.kind === 'replica' ? role.primary.hostname : undefined,
+    })
+    this.#changingSink = this.#changingSink.then(() => this.#changeSink(url)).catch((error: unknown) => this.#warn('stream', error))
+  }
+
+  async #changeSink(url: string | undefined): Promise<void> {
+    await this.#sink?.close()
+    this.#sink = undefined
+    if (url === undefined || this.#closing !== undefined) return
+    this.#sink = new StreamSink({
+      primaryUrl: url,
+      nodeId: this.#nodeId.toString('hex').toUpperCase(),
+      nodeName: this.#options.node.name,
+      keys: this.#options.clusterKeys,
+      interop: this.#options.interop,
+      clusterId: () => this.#identity.clusterId,
+      adoptClusterId: (id) => this.#identity.adopt(id),
+      clock: this.#clock,
+      random: Math.random,
+      options: resolveStreamSinkOptions(),
+      onFailure: (error, _delayMs, database) => this.#streamFailed(error, database),
+    })
+    for (const database of this.#engine.databases) this.#follow(database)
+  }
+
+  #follow(database: EmbeddedDatabase): void {
+    if (this.#sink !== undefined && database.receiver !== undefined) this.#sink.follow(database.name, database.receiver)
+  }
+
+  #restartStream(database: EmbeddedDatabase): void {
+    this.#changingSink = this.#changingSink
+      .then(async () => {
+        await this.#sink?.unfollow(database.name)
+        if (this.#closing === undefined) this.#follow(database)
+      })
+      .catch((error: unknown) => this.#warn('stream', error))
+  }
+
+  #streamFailed(error: unknown, database: string | undefined): void {
+    if (this.#closing !== undefined) return
+    this.#options.onWarning({
+      name: 'stream',
+      message: `${database === undefined ? 'connection to the primary' : `database "${database}"`}: ${messageOf(error)}`,
+      details: { database },
+    })
+  }
+
+  #databaseAdded(database: EmbeddedDatabase): void {
+    this.#follow(database)
+    this.#report(database)
+    database.tracker.onAdvance((positions) => {
+      if (this.#streamServer.subscriberCount === 0) return
+      const { pageSize, pageCount } = database.facts()
+      for (const { position } of positions) {
+        const timestampMs = this.#clock.nowMs()
+        this.#streamServer.publish({ kind: 'tx', database: database.name, position, pageSize, commit: pageCount, timestampMs })
+      }
+    })
+  }
+
+  #report(database: EmbeddedDatabase): void {
+    if (database.isPrimary) return
+    this.#membership.reporter.update(database.report())
+  }
+
+  #createLease(): Lease {
+    const { lease, clusterKeys, node } = this.#options
+    const info = new InfoClient({ keys: clusterKeys, nodeName: node.name, clusterId: () => this.#identity.clusterId, clock: this.#clock })
+    return createStaticLease({
+      primary: lease.primary,
+      clock: this.#clock,
+      epochs: { next: (above) => Promise.resolve(this.#identity.nextEpoch(above)) },
+      probe: (url, signal) => probePrimary(info, url, signal),
+      random: Math.random,
+    })
+  }
+
+  #holder(): LeaseHolder {
+    const { node } = this.#options
+    const { grpc, http } = this.addresses
+    return {
+      hostname: node.name,
+      advertiseUrl: http,
+      grpcAddress: grpc,
+      name: node.name,
+      nodeId: this.#nodeId.toString('hex'),
+      region: node.region,
+      protocol: PROTOCOL_VERSION,
+    }
+  }
+
+  #card() {
+    const { grpc, http } = this.addresses
+    const { name, region } = this.#options.node
+    return { nodeId: this.#nodeId.toString('hex'), nodeName: name, region, grpcAddress: grpc, httpUrl: http, role: this.#leadership.role.kind }
+  }
+
+  #self() {
+    return { ...this.#card(), positions: this.#engine.databases.map((database) => database.report()) }
+  }
+
+  #facts() {
+    const { node, dataDir } = this.#options
+    const primary = this.#leadership.primary()
+    return {
+      isPrimary: this.#leadership.isPrimary,
+      candidate: this.#lease.isCandidate,
+      path: dataDir,
+      primaryHostname: primary?.hostname ?? '',
+      name: node.name,
+      region: node.region,
+      grpc: this.addresses.grpc,
+    }
+  }
+
+  #epochTables() {
+    return this.#engine.databases.map((database) => ({ database: database.name, epochs: database.epochTable() }))
+  }
+
+  #warn(name: string, error: unknown): void {
+    if (this.#closing !== undefined) return
+    this.#options.onWarning({ name, message: `${name}: ${messageOf(error)}`, details: {} })
+  }
+
+  #requireOpen(): void {
+    if (this.#closing !== undefined) throw new ClusterError('CLOSED', 'the cluster was closed')
+  }
+
+  async #close(): Promise<void> {
+    await this.#pruning.stop()
+    const handles = await Promise.allSettled(this.#handles.values())
+    await this.#leadership.close()
+    await this.#lease.close()
+    this.#membership.close()
+    this.#forwarder.close()
+    await this.#peerServer.close()
+    await this.#changingSink
+    await this.#sink?.close()
+    await this.#streamServer.close()
+    await this.#peers.close()
+    this.#runner.close()
+    this.#replicaPositions.close()
+    for (const handle of handles) if (handle.status === 'fulfilled') await handle.value.close()
+    try {
+      await this.#engine.close()
+    } finally {
+      this.#directory.close()
+    }
+  }
+}
+
+async function probePrimary(info: InfoClient, url: string, signal: AbortSignal): Promise<LeaseHolder> {
+  const answer = await info.ask(url, signal)
+  if (!answer.isPrimary) throw new ClusterError('NO_PRIMARY', `${url} answers, but is not a primary`)
+  const { litefleet } = answer
+  return {
+    hostname: answer.primaryHostname,
+    advertiseUrl: url,
+    grpcAddress: litefleet?.grpc,
+    name: litefleet?.name ?? answer.primaryHostname,
+    nodeId: answer.nodeId?.toLowerCase() ?? '',
+    region: litefleet?.region ?? '',
+    protocol: litefleet?.protocol,
+  }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}

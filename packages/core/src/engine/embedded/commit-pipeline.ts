@@ -1,0 +1,90 @@
+/**
+ * How a batch of writes becomes true on the primary. Order is everything here:
+ *
+ *   may I write → SQLite commits, durably → captured from the WAL → appended to the log → may I still → announced → answered
+ *
+ * Relies on: one pipeline per database; nobody else captures or appends while it runs.
+ * Promises: no job is settled before its transaction was announced. Whatever throws after SQLite's COMMIT is answered
+ * `WRITE_OUTCOME_UNKNOWN`, and `fail` stops the database: its file is then ahead of what was announced.
+ * After a crash: frames beyond the log are captured again at start (`recovery.ts`); nobody was told they had happened.
+ */
+import { ClusterError } from '../../errors/cluster-error.ts'
+import type { Epoch } from '../../position/epoch.ts'
+import type { PositionTracker } from '../../position/position-tracker.ts'
+import type { WalCapture } from '../../capture/wal-capture.ts'
+import type { LtxRecord } from '../../ltx/ltx-record.ts'
+import type { TransactionLog } from '../../log/transaction-log.ts'
+import type { GroupCommit } from '../../write/group-commit.ts'
+import type { JobOutcome, WriteJob } from '../../write/write-job.ts'
+
+export interface CommitParts {
+  readonly database: string
+  readonly epoch: Epoch
+  readonly groupCommit: GroupCommit
+  readonly capture: WalCapture
+  readonly log: TransactionLog
+  readonly tracker: PositionTracker
+  /** Throws unless this node surely holds the lease. */
+  requirePrimary(): void
+  /** Flushes the WAL to disk. */
+  syncWal(): void
+  /** The database can take no more writes on this node. */
+  fail(error: unknown): void
+}
+
+/** Runs one batch and settles its jobs. `busy`: another process holds the write lock; nothing ran, nothing was settled. */
+export function commitBatch(batch: readonly WriteJob[], parts: CommitParts): 'ran' | 'busy' {
+  let outcomes: readonly JobOutcome[]
+  try {
+    parts.requirePrimary() // I4, before any work
+    const ran = parts.groupCommit.run(batch) // SQLite says yes here, durably; foreign commits before ours are captured in its afterBegin
+    if (ran.kind === 'busy') return 'busy'
+    outcomes = ran.outcomes
+  } catch (error) {
+    settleAll(batch, error)
+    return 'ran'
+  }
+  try {
+    announceCommits(parts)
+  } catch (error) {
+    const unknown = new ClusterError('WRITE_OUTCOME_UNKNOWN', `database "${parts.database}": committed, but not announced`, {
+      cause: error,
+      hint: 'Repeat the request under the same request id, or resolve it, once the database takes writes again.',
+    })
+    parts.fail(error)
+    for (const [index, job] of batch.entries()) {
+      const outcome = outcomes[index]
+      // What failed by itself was rolled back in any case.
+      job.settle(outcome?.kind === 'failed' ? outcome : { kind: 'failed', error: unknown })
+    }
+    return 'ran'
+  }
+  for (const [index, job] of batch.entries()) {
+    const outcome = outcomes[index]
+    if (outcome !== undefined) job.settle(outcome)
+  }
+  return 'ran'
+}
+
+/**
+ * Captures, logs and announces whatever is committed and not announced yet: the batch that just ran, and commits of other
+ * processes. Those are flushed to disk first, because their writers may run with a weaker `synchronous`.
+ */
+export function announceCommits(parts: CommitParts, options?: { readonly foreign: boolean }): void {
+  const records = parts.capture.capture({ syncWalFirst: options?.foreign === true }) // I6
+  if (records.length === 0) return
+  // More than our own: others committed between our COMMIT and now.
+  if (records.length > 1 && options?.foreign !== true) parts.syncWal()
+  announceRecords(records, parts)
+}
+
+/** Appends captured records to the log and announces them. */
+export function announceRecords(records: readonly LtxRecord[], parts: CommitParts): void {
+  parts.log.append(records.map((record) => ({ epoch: parts.epoch, record }))) // I2
+  parts.requirePrimary() // I4 again: the last moment before it is true for others
+  parts.tracker.advance(records.map((record) => ({ position: record.postApply, epoch: parts.epoch }))) // I3
+}
+
+function settleAll(batch: readonly WriteJob[], error: unknown): void {
+  for (const job of batch) job.settle({ kind: 'failed', error })
+}

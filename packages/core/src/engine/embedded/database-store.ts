@@ -1,0 +1,189 @@
+/**
+ * Everything of one database on this node's disk, opened and reconciled, whatever role the node has:
+ * the SQLite file with its descriptors, the transaction log, the page checksums, and the position they agree on.
+ *
+ * Order on opening: saved state read and removed → log opened → SQLite opens the file (and recovers its WAL) → descriptors →
+ * position found (`recovery.ts`). Closing goes the other way; every SQLite connection of the process must be closed before
+ * the descriptors, because closing those drops the process's locks.
+ */
+import path from 'node:path'
+import type { Clock } from '../../base/clock.ts'
+import { type Disk, type FileIdentity, sameIdentity } from '../../files/disk.ts'
+import { LiveFiles } from '../../files/live-files.ts'
+import type { ResolvedLogOptions } from '../../log/log-options.ts'
+import { loadState, saveState } from '../../log/saved-state.ts'
+import { TransactionLog } from '../../log/transaction-log.ts'
+import type { PageChecksums } from '../../ltx/page-checksums.ts'
+import type { Epoch } from '../../position/epoch.ts'
+import type { Position } from '../../position/position.ts'
+import type { DatabaseName } from '../../request/database-name.ts'
+import { type Connection, openConnection } from '../../sqlite/connection.ts'
+import { prepareDatabaseFile } from '../../sqlite/open-database-file.ts'
+import { findStanding, type Standing } from './recovery.ts'
+
+export interface StoreOptions {
+  readonly name: DatabaseName
+  /** `<dataDir>/<group>/dbs/<name>`. */
+  readonly directory: string
+  readonly disk: Disk
+  readonly clock: Clock
+  readonly log: ResolvedLogOptions
+  readonly setup: ((connection: Connection) => void) | undefined
+  /** Told of damage that was repaired. */
+  warn(name: string, message: string, details: Readonly<Record<string, unknown>>): void
+}
+
+export class DatabaseStore {
+  readonly options: StoreOptions
+  readonly databasePath: string
+  readonly log: TransactionLog
+  #open: OpenFile | undefined
+
+  private constructor(options: StoreOptions, log: TransactionLog) {
+    this.options = options
+    this.databasePath = databasePath(options)
+    this.log = log
+  }
+
+  /** Opens the log and forgets what a crash left half done. The database file is opened by `openFile`. */
+  static open(options: StoreOptions): DatabaseStore {
+    const { disk, directory } = options
+    disk.makeDirectory('store.make-directory', directory)
+    const spool = path.join(directory, 'spool')
+    disk.makeDirectory('store.make-directory', spool)
+    for (const name of disk.list('store.list-spool', spool)) disk.remove('store.clean-spool', path.join(spool, name))
+    const log = TransactionLog.open({
+      disk,
+      directory: path.join(directory, 'log'),
+      options: options.log,
+      clock: options.clock,
+    })
+    const { cutBytes, cutRecords } = log.recovery
+    if (cutBytes > 0) {
+      options.warn('log-cut', `database "${options.name}": ${cutBytes} torn bytes were cut off the end of the log`, { cutBytes, cutRecords })
+    }
+    return new DatabaseStore(options, log)
+  }
+
+  get spoolDirectory(): string {
+    return path.join(this.options.directory, 'spool')
+  }
+
+  /** Is there a database file on this node? */
+  hasFile(): boolean {
+    return (this.options.disk.identity('store.look', this.databasePath)?.sizeBytes ?? 0n) > 0n
+  }
+
+  /** The open file; opening it is the caller's part. */
+  get file(): OpenFile {
+    if (this.#open === undefined) throw new Error('the database file is not open')
+    return this.#open
+  }
+
+  get isFileOpen(): boolean {
+    return this.#open !== undefined
+  }
+
+  /**
+   * Opens the SQLite file and finds out where it stands. The write lock is free again afterwards.
+   * @param keepPinned called under the write lock, for whatever must begin before anybody can commit again
+   * @param options `mayCreate`: a missing file becomes an empty database. `known`: this process has just put the file there
+   * and knows its page checksums and position.
+   */
+  async openFile<T>(
+    keepPinned: (file: OpenFile, standing: Standing) => T,
+    options: { readonly mayCreate?: boolean; readonly known?: { checksums: PageChecksums; position: Position } },
+  ): Promise<T> {
+    const { disk, name, setup, clock } = this.options
+    const before = this.#identityBefore()
+    const saved = loadState(disk, this.#statePath)
+    disk.remove('store.forget-state', this.#statePath)
+    const { pageSize } = prepareDatabaseFile(disk, this.databasePath, { mayCreate: options.mayCreate ?? false })
+    const anchor = openConnection(this.databasePath, { synchronous: 'full', setup })
+    let files: LiveFiles | undefined
+    try {
+      files = LiveFiles.open(disk, this.databasePath)
+      const question = { name, files, anchor, log: this.log, clock, pageSize, saved, before }
+      const { known } = options
+      const { standing, checksums } =
+        known === undefined
+          ? await findStanding(question)
+          : { standing: { kind: 'known', position: known.position } as const, checksums: known.checksums }
+      const file: OpenFile = { anchor, files, pageSize, checksums }
+      const pinned = keepPinned(file, standing)
+      if (anchor.inTransaction) anchor.exec('COMMIT') // nothing was written: the lock was what findStanding left to us
+      this.#open = file
+      return pinned
+    } catch (error) {
+      anchor.close()
+      files?.close()
+      throw error
+    }
+  }
+
+  /**
+   * Closes the file after every other connection of the process was closed. With a state, the page checksums are saved so
+   * that the next start need not hash; that state must be durable in the log.
+   */
+  closeFile(state: ClosingState | undefined): void {
+    const open = this.#open
+    if (open === undefined) return
+    this.#open = undefined
+    const { disk } = this.options
+    open.anchor.close() // the last connection: SQLite checkpoints and removes the WAL, unless another process uses it
+    const identity = disk.identity('store.look', this.databasePath)
+    const walLeft = (disk.identity('store.look', `${this.databasePath}-wal`)?.sizeBytes ?? 0n) > 0n
+    const same = state?.identity === undefined || sameIdentity(state.identity, identity)
+    if (state !== undefined && identity !== undefined && !walLeft && same) {
+      const { position, epoch, checksums } = state
+      saveState(disk, this.#statePath, { position, epoch, pageSize: open.pageSize, checksums, identity })
+    }
+    open.files.close()
+  }
+
+  /** Puts another file in the place of the database, which must be closed. */
+  replaceFile(imagePath: string): void {
+    const { disk, directory } = this.options
+    for (const suffix of ['-wal', '-shm']) disk.remove('store.replace', this.databasePath + suffix)
+    disk.rename('store.replace', imagePath, this.databasePath)
+    disk.syncDirectory('store.replace', directory)
+  }
+
+  async close(state: ClosingState | undefined): Promise<void> {
+    await this.log.sync()
+    this.closeFile(state)
+    await this.log.close()
+  }
+
+  get #statePath(): string {
+    return path.join(this.options.directory, 'state')
+  }
+
+  /** The file as the last process left it; `undefined` when a WAL says that it did not close cleanly. */
+  #identityBefore(): FileIdentity | undefined {
+    const { disk } = this.options
+    const wal = disk.identity('store.look', `${this.databasePath}-wal`)
+    return wal !== undefined && wal.sizeBytes > 0n ? undefined : disk.identity('store.look', this.databasePath)
+  }
+}
+
+export interface OpenFile {
+  /** The connection that keeps the WAL from being removed; also the primary's writer. Opened first, closed last. */
+  readonly anchor: Connection
+  readonly files: LiveFiles
+  readonly pageSize: number
+  readonly checksums: PageChecksums
+}
+
+/** Where the database stands when its file is closed. */
+export interface ClosingState {
+  readonly position: Position
+  readonly epoch: Epoch
+  readonly checksums: PageChecksums
+  /** The file when everything was known to be copied back into it; a different one means that another process wrote since. */
+  readonly identity?: FileIdentity | undefined
+}
+
+function databasePath(options: StoreOptions): string {
+  return path.join(options.directory, 'database')
+}

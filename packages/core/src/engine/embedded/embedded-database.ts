@@ -1,0 +1,277 @@
+/**
+ * One database of the embedded engine: its disk (`DatabaseStore`), and the mode it is in, primary or replica.
+ *
+ * The object outlives modes and files: handles, waiters and streams hold on to it, its tracker and its procedure table.
+ */
+import type { Clock } from '../../base/clock.ts'
+import { assert } from '../../base/assert.ts'
+import { ClusterError } from '../../errors/cluster-error.ts'
+import type { Checksum } from '../../position/checksum.ts'
+import { type Epoch, type EpochTable, NO_EPOCH } from '../../position/epoch.ts'
+import { type Position, ZERO_POSITION } from '../../position/position.ts'
+import { PositionTracker, type TrackedPosition } from '../../position/position-tracker.ts'
+import type { ReplicaReport } from '../../position/replica-report.ts'
+import type { Txid } from '../../position/txid.ts'
+import type { DatabaseName } from '../../request/database-name.ts'
+import type { RequestIdSource } from '../../request/request-id.ts'
+import { type Connection, openConnection } from '../../sqlite/connection.ts'
+import type { StreamReceiver } from '../../stream/stream-receiver.ts'
+import type { LogRead, StreamableDatabase } from '../../stream/streamable-database.ts'
+import type { SnapshotSpool } from '../../stream/snapshot-spool.ts'
+import { ProcedureTable } from '../../write/procedure-table.ts'
+import type { CommittedWrite, DatabaseFacts, DatabaseState, EngineDatabase, LocalWrite } from '../engine.ts'
+import type { DatabaseStore } from './database-store.ts'
+import { LiveSnapshots } from './live-snapshots.ts'
+import { PrimaryMode, type PrimaryModeOptions } from './primary-mode.ts'
+import { ReplicaMode } from './replica-mode.ts'
+
+export interface EmbeddedDatabaseOptions {
+  readonly store: DatabaseStore
+  /** Random, not zero; new in each process. */
+  readonly nodeId: bigint
+  readonly requestIds: RequestIdSource
+  /** Throws unless this node surely holds the lease. */
+  requirePrimary(): void
+  /** Log or database of a replica moved on. */
+  onProgress(database: EmbeddedDatabase): void
+  /** The stream of this database must be made anew, from the position it then has. */
+  onRestartStream(database: EmbeddedDatabase): void
+  /** A primary's epochs were seen. */
+  onEpochs(table: EpochTable): void
+}
+
+interface ReadyWaiter {
+  resolve(): void
+  reject(error: Error): void
+}
+
+const SEEDING: DatabaseState = { kind: 'seeding', reason: 'it is being opened' }
+
+export class EmbeddedDatabase implements EngineDatabase, StreamableDatabase {
+  readonly name: DatabaseName
+  readonly tracker: PositionTracker
+  readonly procedures = new ProcedureTable()
+  readonly #options: EmbeddedDatabaseOptions
+  readonly #store: DatabaseStore
+  readonly #clock: Clock
+  readonly #snapshots: LiveSnapshots
+  readonly #replaceListeners = new Set<() => Promise<void>>()
+  readonly #readyWaiters = new Set<ReadyWaiter>()
+  #primary: PrimaryMode | undefined
+  #replica: ReplicaMode | undefined
+  #state: DatabaseState = SEEDING
+
+  constructor(options: EmbeddedDatabaseOptions) {
+    const { store } = options
+    this.#options = options
+    this.#store = store
+    this.#clock = store.options.clock
+    this.name = store.options.name
+    this.tracker = new PositionTracker({
+      database: this.name,
+      clock: this.#clock,
+      initial: { position: ZERO_POSITION, epoch: NO_EPOCH },
+      checksumAt: (txid) => this.#checksumAt(txid),
+    })
+    this.#snapshots = new LiveSnapshots({ store, nodeId: options.nodeId, settle: () => this.#settle() })
+  }
+
+  get path(): string {
+    return this.#store.databasePath
+  }
+
+  get isPrimary(): boolean {
+    return this.#primary !== undefined
+  }
+
+  /** What the stream delivers to, on a replica. */
+  get receiver(): StreamReceiver | undefined {
+    return this.#replica
+  }
+
+  /** Opens as the primary of a new epoch. What the log holds beyond the file is applied first. */
+  async openAsPrimary(epoch: Epoch): Promise<void> {
+    const options: PrimaryModeOptions = {
+      store: this.#store,
+      tracker: this.tracker,
+      procedures: this.procedures,
+      epoch,
+      nodeId: this.#options.nodeId,
+      requestIds: this.#options.requestIds,
+      requirePrimary: () => this.#options.requirePrimary(),
+      onFailure: (error) => this.#setState({ kind: 'stopped', reason: error instanceof Error ? error.message : String(error) }),
+    }
+    this.#primary = (await PrimaryMode.open(options)) ?? (await this.#openAfterApplying(options))
+    this.#setState({ kind: 'ready' })
+  }
+
+  /** Opens as a replica; it may then be without a copy until a snapshot came. */
+  async openAsReplica(): Promise<void> {
+    this.#replica = this.#newReplica()
+    await this.#replica.open()
+  }
+
+  async write(write: LocalWrite): Promise<CommittedWrite> {
+    this.#options.requirePrimary()
+    if (this.#primary === undefined) throw new ClusterError('NOT_PRIMARY', `database "${this.name}" is a replica's on this node`)
+    return this.#primary.write(write)
+  }
+
+  openReader(): Connection {
+    if (!this.#store.isFileOpen) throw new ClusterError('CLOSED', `database "${this.name}" has no copy on this node yet`)
+    const connection = openConnection(this.path, { readonly: true, setup: this.#store.options.setup })
+    this.#store.file.files.track(connection)
+    return connection
+  }
+
+  onReplace(closeConnections: () => Promise<void>): () => void {
+    this.#replaceListeners.add(closeConnections)
+    return () => this.#replaceListeners.delete(closeConnections)
+  }
+
+  whenReady(deadlineMs: number): Promise<void> {
+    if (this.#state.kind !== 'seeding') return Promise.resolve()
+    return new Promise((resolve, reject) => {
+      const timer = this.#clock.setTimer(Math.max(0, deadlineMs - this.#clock.monotonicMs()), () => {
+        this.#readyWaiters.delete(waiter)
+        const reason = this.#state.kind === 'seeding' ? this.#state.reason : this.#state.kind
+        reject(
+          new ClusterError('WAIT_TIMEOUT', `database "${this.name}" cannot be read yet: ${reason}`, {
+            hint: 'Is the primary running and reachable, and does it have a database of this name?',
+          }),
+        )
+      })
+      const waiter: ReadyWaiter = {
+        resolve() {
+          timer.cancel()
+          resolve()
+        },
+        reject(error) {
+          timer.cancel()
+          reject(error)
+        },
+      }
+      this.#readyWaiters.add(waiter)
+    })
+  }
+
+  facts(): DatabaseFacts {
+    const { position, epoch } = this.tracker.current
+    const { log } = this.#store
+    const file = this.#store.isFileOpen ? this.#store.file : undefined
+    return {
+      name: this.name,
+      state: this.#state,
+      position,
+      epoch,
+      durable: log.syncedTail.position,
+      pageSize: file?.pageSize ?? 0,
+      pageCount: file === undefined ? 0 : (this.#replica?.pageCount ?? file.checksums.pageCount),
+      logBytes: log.bytes,
+      logRecords: log.recordCount,
+      walFrames: this.#primary?.walFrames ?? this.#replica?.walFrames ?? 0,
+      queuedWrites: this.#primary?.queuedWrites ?? 0,
+      lagMs: this.#primary === undefined ? this.#replica?.lagMs(this.#clock.nowMs()) : 0,
+    }
+  }
+
+  /** What this node acknowledges to the primary. */
+  report(): ReplicaReport {
+    const { log } = this.#store
+    const { position } = this.tracker.current
+    const durable = log.syncedTail
+    // After a re-seed log and database move together; in between, neither says more than the other.
+    const applied = position.txid <= durable.position.txid ? position : durable.position
+    return { database: this.name, epoch: durable.epoch, durable: durable.position, applied }
+  }
+
+  // What the stream sends.
+
+  tail(): TrackedPosition {
+    return this.tracker.current
+  }
+
+  epochTable(): EpochTable {
+    return this.#store.log.epochTable()
+  }
+
+  readAfter(after: Position, maxBytes: number): LogRead {
+    return this.#store.log.readAfter(after, maxBytes)
+  }
+
+  async openSnapshot(signal: AbortSignal): Promise<SnapshotSpool> {
+    return this.#snapshots.openSnapshot(signal)
+  }
+
+  async openImage(signal: AbortSignal): Promise<SnapshotSpool> {
+    return this.#snapshots.openImage(signal)
+  }
+
+  onAdvance(listener: () => void): () => void {
+    return this.tracker.onAdvance(listener)
+  }
+
+  /**
+   * Removes what no connected replica needs from the log, within the limits of the options.
+   * @param keepAfter the slowest connected replica; `undefined` without any
+   */
+  prune(keepAfter: Txid | undefined): void {
+    if (this.#state.kind === 'stopped') return
+    // The primary's file and its WAL, which SQLite has synced, hold everything that was announced.
+    const durableInDatabase = this.#primary === undefined ? this.#replica?.durableInDatabase.txid : this.tracker.current.position.txid
+    if (durableInDatabase !== undefined) this.#store.log.prune({ keepAfter, durableInDatabase })
+  }
+
+  /** Closes for good. Readers must be closed before; what was committed or received is durable afterwards. */
+  async close(): Promise<void> {
+    this.tracker.close()
+    const closed = new ClusterError('CLOSED', `database "${this.name}" was closed`)
+    for (const waiter of this.#readyWaiters) waiter.reject(closed)
+    this.#readyWaiters.clear()
+    await this.#snapshots.close()
+    const state = (await this.#primary?.close()) ?? (await this.#replica?.close())
+    await this.#store.close(state)
+  }
+
+  /** The log is ahead of the file: this node was a replica and stopped before it had applied everything. */
+  async #openAfterApplying(options: PrimaryModeOptions): Promise<PrimaryMode> {
+    const replica = this.#newReplica()
+    await replica.open()
+    this.#store.closeFile(await replica.close())
+    const primary = await PrimaryMode.open(options)
+    assert(primary !== undefined, `database "${this.name}" is still behind its log after applying it`)
+    return primary
+  }
+
+  #newReplica(): ReplicaMode {
+    return new ReplicaMode({
+      store: this.#store,
+      tracker: this.tracker,
+      onReady: () => this.#setState({ kind: 'ready' }),
+      onSeeding: (reason) => this.#setState({ kind: 'seeding', reason }),
+      onDiverged: () => this.#options.onRestartStream(this),
+      onProgress: () => this.#options.onProgress(this),
+      closeReaders: async () => {
+        await Promise.all([...this.#replaceListeners].map((close) => close()))
+      },
+      onEpochs: (table) => this.#options.onEpochs(table),
+    })
+  }
+
+  #setState(state: DatabaseState): void {
+    this.#state = state
+    if (state.kind === 'seeding') return
+    for (const waiter of this.#readyWaiters) waiter.resolve()
+    this.#readyWaiters.clear()
+  }
+
+  /** Everything committed is announced; answers where the database stands in this very turn. */
+  #settle(): TrackedPosition {
+    this.#primary?.captureNow()
+    return this.tracker.current
+  }
+
+  #checksumAt(txid: Txid): Checksum | undefined {
+    return this.#store.log.checksumAt(txid)
+  }
+}

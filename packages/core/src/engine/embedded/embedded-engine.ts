@@ -1,0 +1,130 @@
+/**
+ * The embedded engine: all databases of one node, in one group, in the role the node has.
+ *
+ * A database is opened when the application first asks for it, or when the node takes office and finds it on disk, so that a
+ * primary serves everything it has. Bound: none on the number of databases; each costs a few descriptors and connections.
+ */
+import type { Clock } from '../../base/clock.ts'
+import { ClusterError } from '../../errors/cluster-error.ts'
+import type { DataDirectory } from '../../files/data-directory.ts'
+import type { Disk } from '../../files/disk.ts'
+import type { ResolvedLogOptions } from '../../log/log-options.ts'
+import type { Epoch, EpochTable } from '../../position/epoch.ts'
+import type { Txid } from '../../position/txid.ts'
+import type { DatabaseName } from '../../request/database-name.ts'
+import type { RequestIdSource } from '../../request/request-id.ts'
+import type { ConnectionSetup } from '../../sqlite/connection.ts'
+import { DatabaseStore } from './database-store.ts'
+import { EmbeddedDatabase } from './embedded-database.ts'
+
+export interface EmbeddedEngineOptions {
+  readonly disk: Disk
+  readonly clock: Clock
+  readonly directory: DataDirectory
+  readonly log: ResolvedLogOptions
+  readonly setup: ConnectionSetup | undefined
+  readonly nodeId: bigint
+  readonly requestIds: RequestIdSource
+  requirePrimary(): void
+  onProgress(database: EmbeddedDatabase): void
+  onRestartStream(database: EmbeddedDatabase): void
+  onEpochs(table: EpochTable): void
+  warn(name: string, message: string, details: Readonly<Record<string, unknown>>): void
+}
+
+/** The role in which databases are opened. */
+export type EngineRole = { readonly kind: 'primary'; readonly epoch: Epoch } | { readonly kind: 'replica' }
+
+/** Every database of a node belongs to one group; leases, epochs and paths are keyed by it. */
+export const GROUP = 'main'
+
+export class EmbeddedEngine {
+  readonly #options: EmbeddedEngineOptions
+  readonly #databases = new Map<DatabaseName, EmbeddedDatabase>()
+  readonly #opening = new Map<DatabaseName, Promise<EmbeddedDatabase>>()
+  readonly #addedListeners = new Set<(database: EmbeddedDatabase) => void>()
+  #isClosed = false
+
+  constructor(options: EmbeddedEngineOptions) {
+    this.#options = options
+  }
+
+  /** The databases that are open, by name. */
+  get databases(): readonly EmbeddedDatabase[] {
+    return [...this.#databases.values()]
+  }
+
+  database(name: string): EmbeddedDatabase | undefined {
+    return this.#databases.get(name as DatabaseName)
+  }
+
+  /** Throws `UNKNOWN_DATABASE`. */
+  require(name: DatabaseName): EmbeddedDatabase {
+    const found = this.#databases.get(name)
+    if (found !== undefined) return found
+    throw new ClusterError('UNKNOWN_DATABASE', `this node has not opened a database "${name}"`, {
+      hint: 'Open it with cluster.database() on every node.',
+      details: { database: name },
+    })
+  }
+
+  /** Calls `listener` for each database opened from now on. Answers how to stop. */
+  onDatabaseAdded(listener: (database: EmbeddedDatabase) => void): () => void {
+    this.#addedListeners.add(listener)
+    return () => this.#addedListeners.delete(listener)
+  }
+
+  /** Opens a database once; further callers get the same. */
+  open(name: DatabaseName, role: EngineRole): Promise<EmbeddedDatabase> {
+    const open = this.#databases.get(name)
+    if (open !== undefined) return Promise.resolve(open)
+    const opening = this.#opening.get(name) ?? this.#open(name, role).finally(() => this.#opening.delete(name))
+    this.#opening.set(name, opening)
+    return opening
+  }
+
+  /** Opens what is on disk. */
+  async openAll(role: EngineRole): Promise<void> {
+    for (const name of this.#options.directory.databaseNames(GROUP)) await this.open(name, role)
+  }
+
+  /** Removes what nobody needs from all logs. */
+  prune(slowestDurable: (database: string) => Txid | undefined): void {
+    for (const database of this.#databases.values()) database.prune(slowestDurable(database.name))
+  }
+
+  /** Closes all databases; what fails is reported, the others are closed all the same. */
+  async close(): Promise<void> {
+    this.#isClosed = true
+    await Promise.allSettled(this.#opening.values())
+    const results = await Promise.allSettled([...this.#databases.values()].map((database) => database.close()))
+    this.#databases.clear()
+    const failed = results.find((result) => result.status === 'rejected')
+    if (failed !== undefined) throw failed.reason
+  }
+
+  async #open(name: DatabaseName, role: EngineRole): Promise<EmbeddedDatabase> {
+    if (this.#isClosed) throw new ClusterError('CLOSED', 'the node was closed')
+    const { disk, clock, directory, log, setup, warn, nodeId, requestIds } = this.#options
+    const store = DatabaseStore.open({ name, directory: directory.databaseDirectory(GROUP, name), disk, clock, log, setup, warn })
+    const database = new EmbeddedDatabase({
+      store,
+      nodeId,
+      requestIds,
+      requirePrimary: () => this.#options.requirePrimary(),
+      onProgress: (changed) => this.#options.onProgress(changed),
+      onRestartStream: (changed) => this.#options.onRestartStream(changed),
+      onEpochs: (table) => this.#options.onEpochs(table),
+    })
+    try {
+      if (role.kind === 'primary') await database.openAsPrimary(role.epoch)
+      else await database.openAsReplica()
+    } catch (error) {
+      await store.close(undefined)
+      throw error
+    }
+    this.#databases.set(name, database)
+    for (const listener of this.#addedListeners) listener(database)
+    return database
+  }
+}

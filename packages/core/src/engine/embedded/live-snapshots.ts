@@ -1,0 +1,127 @@
+/**
+ * Copies of a live database, taken without stopping its writers.
+ *
+ * The state is pinned by a read transaction only while its pages are copied into a spool file on this node; what is sent is
+ * read from there, at the pace of whoever receives it. Position and pin are taken in one turn of the event loop: everything
+ * committed is captured first, and when another process commits in between, it is done again.
+ *
+ * Bound: the stream server limits how many are built at a time; each takes the size of the database on disk.
+ */
+import path from 'node:path'
+import { livePageMap } from '../../capture/live-page-map.ts'
+import { headerNow } from '../../capture/wal-continuity.ts'
+import type { LiveFiles } from '../../files/live-files.ts'
+import { ClusterError } from '../../errors/cluster-error.ts'
+import type { Position } from '../../position/position.ts'
+import type { TrackedPosition } from '../../position/position-tracker.ts'
+import { packPageMap, type PinnedPages } from '../../snapshot/page-source.ts'
+import { openImageSpool, openSnapshotSpool, type SnapshotSpool, type SpoolRequest } from '../../snapshot/snapshot-writer.ts'
+import { type Connection, openConnection } from '../../sqlite/connection.ts'
+import { type PinnedSnapshot, ReadPin } from '../../sqlite/read-pin.ts'
+import { WalIndexReader } from '../../sqlite/wal-index-reader.ts'
+import type { DatabaseStore } from './database-store.ts'
+
+export interface LiveSnapshotsOptions {
+  readonly store: DatabaseStore
+  readonly nodeId: bigint
+  /** Captures and announces everything committed; answers where the database stands in this turn. */
+  settle(): TrackedPosition
+}
+
+interface Pinned {
+  readonly connection: Connection
+  readonly pin: ReadPin
+  readonly position: Position
+  readonly pages: PinnedPages
+}
+
+/** Other processes commit between capture and pin at most every few times. */
+const PIN_TRIES = 100
+
+export class LiveSnapshots {
+  readonly #options: LiveSnapshotsOptions
+  readonly #open = new Set<SnapshotSpool>()
+  #count = 0
+
+  constructor(options: LiveSnapshotsOptions) {
+    this.#options = options
+  }
+
+  /** An LTX snapshot (min TXID 1). Throws when `signal` is aborted, `STORAGE_FAILED`, `DATABASE_BUSY`. */
+  openSnapshot(signal: AbortSignal): SnapshotSpool {
+    const { store, nodeId } = this.#options
+    const timestampMs = Math.floor(store.options.clock.nowMs())
+    return this.#copy(signal, (request) => openSnapshotSpool({ ...request, timestampMs, nodeId }))
+  }
+
+  /** The plain database file. Throws as `openSnapshot`. */
+  openImage(signal: AbortSignal): SnapshotSpool {
+    return this.#copy(signal, openImageSpool)
+  }
+
+  /** Ends every copy. */
+  async close(): Promise<void> {
+    await Promise.all([...this.#open].map((spool) => spool.close()))
+    await Promise.allSettled([...this.#open].map((spool) => spool.done))
+  }
+
+  #copy(signal: AbortSignal, open: (request: SpoolRequest) => SnapshotSpool): SnapshotSpool {
+    const { store } = this.#options
+    signal.throwIfAborted()
+    const { connection, pin, position, pages } = this.#pin()
+    const unpin = (): void => {
+      pin.release()
+      connection.close()
+    }
+    let spool: SnapshotSpool
+    try {
+      const spoolFile = path.join(store.spoolDirectory, `sent-${++this.#count}`)
+      spool = open({ disk: store.options.disk, pages, position, spoolFile, signal })
+    } catch (error) {
+      unpin()
+      throw error
+    }
+    this.#open.add(spool)
+    // Either way the copy has ended: the WAL may go on.
+    const ended = (): void => {
+      this.#open.delete(spool)
+      unpin()
+    }
+    spool.done.then(ended, ended)
+    return spool
+  }
+
+  #pin(): Pinned {
+    const { store, settle } = this.#options
+    const { files, pageSize } = store.file
+    const connection = openConnection(store.databasePath, { readonly: true, setup: store.options.setup })
+    const pin = new ReadPin(connection, new WalIndexReader(files))
+    try {
+      for (let tries = 0; tries < PIN_TRIES; tries++) {
+        const { position } = settle()
+        const before = headerNow(files)
+        const pinned = pin.pin()
+        if (before.mxFrame === pinned.mxFrame && before.salt1 === pinned.salt1 && before.salt2 === pinned.salt2) {
+          return { connection, pin, position, pages: pagesOf(files, pageSize, pinned) }
+        }
+        pin.release()
+      }
+    } catch (error) {
+      pin.release()
+      connection.close()
+      throw error
+    }
+    connection.close()
+    throw new ClusterError('DATABASE_BUSY', `database "${store.options.name}": other processes commit too fast to take a snapshot`)
+  }
+}
+
+function pagesOf(files: LiveFiles, pageSize: number, pinned: PinnedSnapshot): PinnedPages {
+  return {
+    databaseFd: files.databaseFd,
+    walFd: files.walFd,
+    pageSize,
+    pageCount: pinned.pageCount,
+    wal: packPageMap(livePageMap(files, pinned.mxFrame, pinned.backfilledFrames)),
+  }
+}

@@ -1,0 +1,290 @@
+/**
+ * One database on a replica: what the stream delivers becomes log records and visible pages.
+ *
+ * Three situations, in this order of life:
+ * - no file yet, or one that gave up its history: the stream is asked from position zero, which makes the primary send a snapshot;
+ * - seeding: the snapshot is received into a spool file, then takes the database's place, or, where the page size allows,
+ *   its differing pages are applied as one commit, so that readers keep their connections and snapshots;
+ * - following: records pass through the apply pipeline.
+ *
+ * Divergence (I10): a record that does not fit, or a database whose pages do not give the record's checksum, is reported by a
+ * warning, and the database is seeded again; it never continues.
+ * After a crash: see `recovery.ts`; a spool file is garbage and is removed at the next start.
+ */
+import { resolveApplyOptions } from '../../apply/apply-options.ts'
+import { WalApplier } from '../../apply/wal-applier.ts'
+import { ClusterError, isClusterError } from '../../errors/cluster-error.ts'
+import type { Disk } from '../../files/disk.ts'
+import type { TransactionLog } from '../../log/transaction-log.ts'
+import type { PageChecksums } from '../../ltx/page-checksums.ts'
+import { type Epoch, epochOf, type EpochTable } from '../../position/epoch.ts'
+import { formatPosition, type Position, samePosition, ZERO_POSITION } from '../../position/position.ts'
+import type { PositionTracker, TrackedPosition } from '../../position/position-tracker.ts'
+import { nextTxid } from '../../position/txid.ts'
+import { type ReceivedSnapshot, SnapshotReceiver } from '../../snapshot/snapshot-receiver.ts'
+import { lockPage } from '../../sqlite-format/lock-page.ts'
+import { type Connection, openConnection } from '../../sqlite/connection.ts'
+import type { SnapshotIntake, StreamGreeting, StreamReceiver } from '../../stream/stream-receiver.ts'
+import { ApplyPipeline } from './apply-pipeline.ts'
+import type { ClosingState, DatabaseStore } from './database-store.ts'
+
+export interface ReplicaModeOptions {
+  readonly store: DatabaseStore
+  readonly tracker: PositionTracker
+  /** The database can be read from now on. */
+  onReady(): void
+  /** It cannot, or not any more, until a snapshot came. */
+  onSeeding(reason: string): void
+  /** The connection in progress is of no use any more. */
+  onDiverged(): void
+  /** Log or database moved on. */
+  onProgress(): void
+  /** Closes every reader of the old file before another takes its place. */
+  closeReaders(): Promise<void>
+  /** The primary's epochs were seen: this node must never use a smaller one. */
+  onEpochs(table: EpochTable): void
+}
+
+export class ReplicaMode implements StreamReceiver {
+  readonly #options: ReplicaModeOptions
+  #applying: Applying | undefined
+  /** The primary's table as of this connection; empty for a LiteFS primary. */
+  #epochs: EpochTable
+  #primaryTimeMs = 0
+  #isCaughtUp = false
+  /** What is on disk belongs to another history, or cannot be gone on from: only a snapshot helps. */
+  #needsSeed = true
+  #closed = false
+
+  constructor(options: ReplicaModeOptions) {
+    this.#options = options
+    this.#epochs = options.store.log.epochTable()
+  }
+
+  /** Opens what is on disk and applies what the log has beyond it. Without a usable copy it waits to be seeded. */
+  async open(): Promise<void> {
+    const { store, onReady, onSeeding, tracker } = this.#options
+    if (!store.hasFile()) return onSeeding('there is no copy on this node yet')
+    const standing = await store.openFile((_file, found) => found, {})
+    if (standing.kind !== 'known') {
+      this.#startApplying(ZERO_POSITION, store.file.checksums)
+      return this.#diverge(new ClusterError('POSITION_DIVERGED', 'the file on this node is in a state that its log does not know'))
+    }
+    const applying = this.#startApplying(standing.position, store.file.checksums)
+    applyLogged(applying.applier, store.log, standing.position)
+    this.#needsSeed = false
+    tracker.replace(store.log.tail)
+    onReady()
+  }
+
+  /** Where the stream must continue. */
+  position(): Position {
+    if (this.#needsSeed || this.#applying === undefined) return ZERO_POSITION
+    return this.#applying.pipeline.position
+  }
+
+  epoch(): Epoch {
+    return this.#options.store.log.tail.epoch
+  }
+
+  connected(greeting: StreamGreeting): void {
+    const { store, onEpochs } = this.#options
+    this.#isCaughtUp = false
+    this.#epochs = greeting.epochs ?? []
+    if (this.#epochs.length === 0) return
+    onEpochs(this.#epochs)
+    store.log.adoptEpochTable(this.#epochs)
+  }
+
+  records(ltx: readonly Buffer[]): void | Promise<void> {
+    const applying = this.#applying
+    if (applying === undefined || this.#needsSeed) throw new ClusterError('STREAM_FAILED', 'records arrived before a snapshot')
+    try {
+      return applying.pipeline.accept(ltx)
+    } catch (error) {
+      if (isClusterError(error, 'POSITION_DIVERGED')) this.#diverge(error)
+      throw error
+    }
+  }
+
+  beginSnapshot(): SnapshotIntake {
+    const { store } = this.#options
+    const receiver = new SnapshotReceiver(store.options.disk, store.spoolDirectory)
+    return {
+      data: (chunk) => receiver.data(chunk),
+      finish: async () => this.#install(await receiver.finish()),
+      abort: () => receiver.abort(),
+    }
+  }
+
+  heartbeat(timestampMs: number): void {
+    this.#primaryTimeMs = Math.max(this.#primaryTimeMs, timestampMs)
+  }
+
+  ready(): void {
+    this.#isCaughtUp = true
+  }
+
+  dropped(): void {
+    // The primary does not have this database, or not yet. Nothing on this node is given up for that.
+  }
+
+  /** Age of what is served, in ms, by the primary's clock; `undefined` while that is not known. */
+  lagMs(nowMs: number): number | undefined {
+    if (this.#needsSeed || this.#primaryTimeMs === 0 || !this.#isCaughtUp) return undefined
+    return Math.max(0, nowMs - this.#primaryTimeMs)
+  }
+
+  get walFrames(): number {
+    return this.#applying?.applier.walFrames ?? 0
+  }
+
+  get pageCount(): number | undefined {
+    return this.#applying?.applier.checksums.pageCount
+  }
+
+  /** The newest transaction that the database file itself durably holds, for the retention of the log. */
+  get durableInDatabase(): Position {
+    return this.#applying?.pipeline.checkpointed ?? ZERO_POSITION
+  }
+
+  /** Finishes what was received, then gives the write lock back. Answers what the closing of the file may save. */
+  async close(): Promise<ClosingState | undefined> {
+    if (this.#closed) return undefined
+    this.#closed = true
+    const { tail } = this.#options.store.log
+    const applying = this.#applying
+    if (applying === undefined) return undefined
+    await applying.pipeline.stop()
+    const { position, checksums } = applying.applier
+    const isWhole = !this.#needsSeed && samePosition(position, tail.position)
+    this.#stopApplying()
+    return isWhole ? { position, epoch: tail.epoch, checksums } : undefined
+  }
+
+  #startApplying(position: Position, checksums: PageChecksums): Applying {
+    const { store } = this.#options
+    const { files, pageSize } = store.file
+    const { setup, clock } = store.options
+    const checkpointer = openConnection(store.databasePath, { synchronous: 'normal', setup })
+    try {
+      const options = resolveApplyOptions()
+      const applier = WalApplier.open({ files, checkpointer, checksums, position, pageSize, options, clock })
+      this.#applying = { checkpointer, applier, pipeline: this.#newPipeline(applier) }
+      return this.#applying
+    } catch (error) {
+      checkpointer.close()
+      throw error
+    }
+  }
+
+  #newPipeline(applier: WalApplier): ApplyPipeline {
+    const { store, tracker, onProgress } = this.#options
+    return new ApplyPipeline({
+      database: store.options.name,
+      clock: store.options.clock,
+      log: store.log,
+      applier,
+      tracker,
+      epochOf: (record) => epochOf(this.#epochs, record.txid),
+      onProgress,
+      fail: (error) => this.#diverge(error),
+    })
+  }
+
+  #stopApplying(): void {
+    this.#applying?.applier.close()
+    this.#applying?.checkpointer.close()
+    this.#applying = undefined
+  }
+
+  /** I10: reported, then seeded again; the connection in progress ends by the error that led here, or finds position zero. */
+  #diverge(error: unknown): void {
+    const { store, tracker, onSeeding, onDiverged } = this.#options
+    if (this.#needsSeed && this.#applying === undefined) return
+    this.#needsSeed = true
+    const reason = error instanceof Error ? error.message : String(error)
+    store.options.warn('diverged', `database "${store.options.name}": seeded again, because ${reason}`, {
+      position: formatPosition(tracker.current.position),
+      log: formatPosition(store.log.tail.position),
+      reason,
+    })
+    onSeeding(reason)
+    onDiverged()
+  }
+
+  async #install(snapshot: ReceivedSnapshot): Promise<void> {
+    const { store, tracker, onProgress, onReady } = this.#options
+    const { position } = snapshot
+    const at: TrackedPosition = { position, epoch: epochOf(this.#epochs, position.txid) }
+    await this.#applying?.pipeline.stop()
+    const applying = this.#applying
+    // Until both the database and the log stand at the snapshot, a failure leaves a node that must be seeded again.
+    this.#needsSeed = true
+    if (applying !== undefined && store.file.pageSize === snapshot.header.pageSize) {
+      await replacePages(applying.applier, snapshot, store.options.disk)
+      store.log.reset(at)
+      this.#applying = { ...applying, pipeline: this.#newPipeline(applying.applier) }
+      store.options.disk.remove('seed.remove-spool', snapshot.databaseFile)
+    } else {
+      await this.#options.closeReaders()
+      this.#stopApplying()
+      store.closeFile(undefined)
+      store.replaceFile(snapshot.databaseFile)
+      store.log.reset(at)
+      await store.openFile(() => undefined, { known: { checksums: snapshot.checksums, position } })
+      this.#startApplying(position, snapshot.checksums)
+    }
+    this.#needsSeed = false
+    tracker.replace(at)
+    onProgress()
+    onReady()
+  }
+}
+
+interface Applying {
+  readonly checkpointer: Connection
+  readonly applier: WalApplier
+  readonly pipeline: ApplyPipeline
+}
+
+/** Each record of the log after `from` is an exact state; readers may see all of them. */
+function applyLogged(applier: WalApplier, log: TransactionLog, from: Position): void {
+  for (let after = from; ; ) {
+    const entry = log.readRecord(nextTxid(after.txid))
+    if (entry === undefined) return
+    applier.apply([entry.record])
+    applier.checkpoint()
+    after = entry.record.postApply
+  }
+}
+
+/** Applies the pages of the spooled image that differ, as one commit, in steps that let the event loop breathe. */
+async function replacePages(applier: WalApplier, snapshot: ReceivedSnapshot, disk: Disk): Promise<void> {
+  const { checksums, header, position } = snapshot
+  const fd = disk.open('seed.open-spool', snapshot.databaseFile, 'r')
+  try {
+    const steps = applier.applyPagesInSteps({
+      pgnos: differingPages(applier.checksums, checksums),
+      read(pgno, target, offset) {
+        disk.read('seed.read-spool', fd, target, offset, header.pageSize, (pgno - 1) * header.pageSize)
+      },
+      commit: checksums.pageCount,
+      checksums,
+      position,
+    })
+    while (steps.next().done !== true) await new Promise((resolve) => setImmediate(resolve))
+  } finally {
+    disk.close('seed.close-spool', fd)
+  }
+}
+
+function differingPages(here: PageChecksums, there: PageChecksums): Uint32Array {
+  const pgnos: number[] = []
+  const lock = lockPage(there.pageSize)
+  for (let pgno = 1; pgno <= there.pageCount; pgno++) {
+    if (pgno === lock) continue
+    if (here.high(pgno) !== there.high(pgno) || here.low(pgno) !== there.low(pgno)) pgnos.push(pgno)
+  }
+  return Uint32Array.from(pgnos)
+}

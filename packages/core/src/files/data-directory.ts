@@ -1,0 +1,139 @@
+/**
+ * A node's data directory, and the proof that this process alone owns it.
+ *
+ *   lock                       held (OFD lock on byte 0) while the node is open; content: the owner's process id
+ *   clusterid                  "LFSC" + 16 upper-case hex digits + "\n", as LiteFS writes it
+ *   <group>/epoch              the last epoch this node began
+ *   <group>/dbs/<name>/        one database: database, database-wal, database-shm, log/, state, spool/
+ *
+ * Promises: of all processes that open the directory, on this machine, one succeeds until it closes it or dies.
+ * After a crash: the kernel has freed the lock; the number in the file is then only a remark.
+ */
+import path from 'node:path'
+import { ClusterError } from '../errors/cluster-error.ts'
+import { type DatabaseName, databaseName } from '../request/database-name.ts'
+import type { Disk } from './disk.ts'
+import { tryLock, unlock } from './range-lock.ts'
+
+const CLUSTER_ID = /^LFSC[0-9A-F]{16}$/
+
+export class DataDirectory {
+  /** Absolute. */
+  readonly path: string
+  readonly #disk: Disk
+  readonly #lockFd: number
+  #closed = false
+
+  private constructor(disk: Disk, directory: string, lockFd: number) {
+    this.#disk = disk
+    this.path = directory
+    this.#lockFd = lockFd
+  }
+
+  /**
+   * Makes the directory where it is missing and takes it into possession.
+   * @throws ClusterError `DATA_DIR_IN_USE`, `STORAGE_FAILED`
+   */
+  static open(disk: Disk, dir: string): DataDirectory {
+    const directory = path.resolve(dir)
+    disk.makeDirectory('data-directory.make', directory)
+    const fd = openLockFile(disk, path.join(directory, 'lock'))
+    try {
+      if (!tryLock(fd, 0, 1)) throw inUse(directory, readOwner(disk, fd))
+      const owner = Buffer.from(`${process.pid}\n`)
+      disk.truncate('data-directory.write-owner', fd, 0)
+      disk.write('data-directory.write-owner', fd, owner, 0, owner.length, 0)
+    } catch (error) {
+      disk.close('data-directory.close', fd)
+      throw error
+    }
+    return new DataDirectory(disk, directory, fd)
+  }
+
+  get clusterIdFile(): string {
+    return path.join(this.path, 'clusterid')
+  }
+
+  groupDirectory(group: string): string {
+    return path.join(this.path, group)
+  }
+
+  epochFile(group: string): string {
+    return path.join(this.groupDirectory(group), 'epoch')
+  }
+
+  /** Where a database lives; the directory is not made. */
+  databaseDirectory(group: string, name: DatabaseName): string {
+    return path.join(this.groupDirectory(group), 'dbs', name)
+  }
+
+  /** The main file of a database. */
+  databaseFile(group: string, name: DatabaseName): string {
+    return path.join(this.databaseDirectory(group, name), 'database')
+  }
+
+  /** Names of the databases that have a directory, sorted. What the desktop leaves behind (`.DS_Store`) is passed over. */
+  databaseNames(group: string): readonly DatabaseName[] {
+    const entries = this.#disk.list('data-directory.list', path.join(this.groupDirectory(group), 'dbs'))
+    return entries.filter((name) => !name.startsWith('.')).map(databaseName)
+  }
+
+  /**
+   * The id of the cluster this node belongs to (`LFSC…`); `undefined` before it has joined one.
+   * @throws ClusterError `CORRUPT_DATA`
+   */
+  readClusterId(): string | undefined {
+    const content = this.#disk.readWhole('data-directory.read-cluster-id', this.clusterIdFile)
+    if (content === undefined) return undefined
+    const id = content.toString('latin1').trim()
+    if (CLUSTER_ID.test(id)) return id
+    throw new ClusterError('CORRUPT_DATA', `${this.clusterIdFile} holds no cluster id`, {
+      hint: 'It must be "LFSC" and 16 upper-case hex digits. Copy it from another node of the cluster.',
+    })
+  }
+
+  /** Stores the id durably. */
+  writeClusterId(id: string): void {
+    if (!CLUSTER_ID.test(id)) throw new RangeError(`not a cluster id: ${id}`)
+    this.#disk.replaceDurably('data-directory.write-cluster-id', this.clusterIdFile, Buffer.from(`${id}\n`))
+  }
+
+  /** Gives the directory up. Idempotent. The lock file stays: removing it would let two processes lock two files. */
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    unlock(this.#lockFd, 0, 1)
+    this.#disk.close('data-directory.close', this.#lockFd)
+  }
+}
+
+/** Opens without truncating, because the file may be somebody's; makes it where it is missing. */
+function openLockFile(disk: Disk, file: string): number {
+  if (disk.identity('data-directory.open-lock', file) !== undefined) {
+    return disk.open('data-directory.open-lock', file, 'r+')
+  }
+  try {
+    return disk.open('data-directory.open-lock', file, 'wx+')
+  } catch (error) {
+    // Another process made it in between: the lock decides, not who made the file.
+    if (error instanceof ClusterError && error.details['errno'] === 'EEXIST') {
+      return disk.open('data-directory.open-lock', file, 'r+')
+    }
+    throw error
+  }
+}
+
+function readOwner(disk: Disk, fd: number): string {
+  const content = Buffer.alloc(32)
+  const length = disk.read('data-directory.read-owner', fd, content, 0, content.length, 0)
+  return content.toString('latin1', 0, length).trim()
+}
+
+function inUse(directory: string, owner: string): ClusterError {
+  const pid = /^[0-9]+$/.test(owner) ? Number(owner) : undefined
+  const who = pid === undefined ? 'another process' : pid === process.pid ? 'this process' : `process ${pid}`
+  return new ClusterError('DATA_DIR_IN_USE', `the data directory ${directory} belongs to ${who}`, {
+    details: { directory, pid },
+    hint: 'Give each node a data directory of its own, or close the other node first.',
+  })
+}

@@ -1,0 +1,186 @@
+/**
+ * One segment file of the log (bytes: segment-format.ts) with its index and at most one descriptor.
+ *
+ * Relies on: one owner, which appends to its newest segment only and makes the directory durable after `create`.
+ * Promises: `bytes` and the index speak of whole records only; `syncedBytes` of them survive a power cut. A descriptor is
+ * never closed under a running `fdatasync`: its number could be another file's by then.
+ */
+import path from 'node:path'
+import type { Disk } from '../files/disk.ts'
+import type { LtxRecord } from '../ltx/ltx-record.ts'
+import type { Epoch } from '../position/epoch.ts'
+import {
+  ENVELOPE_BYTES,
+  encodeSegmentHeader,
+  type LogTail,
+  SEGMENT_HEADER_BYTES,
+  segmentName,
+  writeEnvelope,
+} from './segment-format.ts'
+import { SegmentIndex } from './segment-index.ts'
+import type { TailCache } from './tail-cache.ts'
+
+/** One record and the epoch of the primary that wrote it. */
+export interface LogEntry {
+  readonly epoch: Epoch
+  readonly record: LtxRecord
+}
+
+/** Bytes an entry takes in a segment. */
+export function entryBytes(entry: LogEntry): number {
+  return ENVELOPE_BYTES + entry.record.bytes.length
+}
+
+export class Segment {
+  readonly file: string
+  /** The position before its first record. */
+  readonly base: LogTail
+  readonly index = new SegmentIndex()
+  readonly #disk: Disk
+  #bytes = SEGMENT_HEADER_BYTES
+  #syncedBytes = 0
+  #end: LogTail
+  #fd: number | undefined
+  #flushes = 0
+  #isClosing = false
+  /** Counts truncations: a sync that ran over one proves nothing about the bytes written after it. */
+  #truncations = 0
+
+  constructor(disk: Disk, file: string, base: LogTail) {
+    this.#disk = disk
+    this.file = file
+    this.base = base
+    this.#end = base
+  }
+
+  /** Writes a new file; neither it nor its name is durable yet. A file of that name is overwritten. */
+  static create(disk: Disk, directory: string, base: LogTail): Segment {
+    const segment = new Segment(disk, path.join(directory, segmentName(base)), base)
+    segment.#fd = disk.open('log.new-segment', segment.file, 'w+')
+    try {
+      disk.write('log.new-segment', segment.#fd, encodeSegmentHeader(base), 0, SEGMENT_HEADER_BYTES, 0)
+    } catch (error) {
+      segment.close()
+      disk.remove('log.new-segment', segment.file)
+      throw error
+    }
+    return segment
+  }
+
+  /** Size of header and whole records. */
+  get bytes(): number {
+    return this.#bytes
+  }
+
+  get syncedBytes(): number {
+    return this.#syncedBytes
+  }
+
+  /** The position after its last record. */
+  get end(): LogTail {
+    return this.#end
+  }
+
+  /** For recovery, which finds out what a file holds: notes one record that stands behind those known. */
+  note(ltxBytes: number, end: LogTail, timestampMs: number): void {
+    this.index.push(this.#bytes, ltxBytes, end.position.checksum, timestampMs)
+    this.#bytes += ENVELOPE_BYTES + ltxBytes
+    this.#end = end
+  }
+
+  /** For recovery: what the file holds was made durable. */
+  noteSynced(): void {
+    this.#syncedBytes = this.#bytes
+  }
+
+  /**
+   * Writes entries of `length` bytes behind the last record: in one write from the cache, which keeps them, or without a
+   * cache each from its own buffer. When it throws, the file may hold a part of them and the caller calls `truncate`.
+   */
+  append(entries: readonly LogEntry[], length: number, cache: TailCache | undefined): void {
+    if (cache === undefined) this.#writeEach(entries)
+    else this.#writeGathered(entries, length, cache)
+    for (const { epoch, record } of entries)
+      this.note(record.bytes.length, { position: record.postApply, epoch }, record.header.timestampMs)
+  }
+
+  #writeGathered(entries: readonly LogEntry[], length: number, cache: TailCache): void {
+    const { buffer, from } = cache.reserve(this, this.#bytes, length)
+    let at = from
+    for (const { epoch, record } of entries) {
+      writeEnvelope(buffer, at, { ltxBytes: record.bytes.length, epoch, txid: record.txid })
+      record.bytes.copy(buffer, at + ENVELOPE_BYTES)
+      at += ENVELOPE_BYTES + record.bytes.length
+    }
+    this.#disk.write('log.append', this.fd(), buffer, from, length, this.#bytes)
+  }
+
+  #writeEach(entries: readonly LogEntry[]): void {
+    let at = this.#bytes
+    for (const { epoch, record } of entries) {
+      const envelope = Buffer.alloc(ENVELOPE_BYTES)
+      writeEnvelope(envelope, 0, { ltxBytes: record.bytes.length, epoch, txid: record.txid })
+      this.#disk.write('log.append', this.fd(), envelope, 0, ENVELOPE_BYTES, at)
+      this.#disk.write('log.append', this.fd(), record.bytes, 0, record.bytes.length, at + ENVELOPE_BYTES)
+      at += ENVELOPE_BYTES + record.bytes.length
+    }
+  }
+
+  /** Cuts the file to `bytes`, where `count` records and `end` are. */
+  truncate(bytes: number, count: number, end: LogTail): void {
+    this.#disk.truncate('log.truncate', this.fd(), bytes)
+    this.#truncations++
+    this.#bytes = bytes
+    this.#syncedBytes = Math.min(this.#syncedBytes, bytes)
+    this.#end = end
+    this.index.truncate(count)
+  }
+
+  /** Cuts off the file what was never synced, and only there: the index goes on speaking of it. */
+  cutUnsynced(): void {
+    this.#disk.truncate('log.truncate', this.fd(), this.#syncedBytes)
+  }
+
+  /** Reads `length` bytes at `offset` into `target`; false when the file is shorter. */
+  read(target: Buffer, offset: number, length: number): boolean {
+    return this.#disk.read('log.read', this.fd(), target, 0, length, offset) === length
+  }
+
+  /** Makes everything appended so far durable, off the event loop. False when the file was truncated meanwhile. */
+  async sync(): Promise<boolean> {
+    const bytes = this.#bytes
+    const truncations = this.#truncations
+    const fd = this.fd()
+    this.#flushes++
+    try {
+      await this.#disk.dataSync('log.sync', fd)
+    } finally {
+      this.#flushes--
+      if (this.#isClosing) this.close()
+    }
+    if (truncations !== this.#truncations) return false
+    this.#syncedBytes = Math.max(this.#syncedBytes, bytes)
+    return true
+  }
+
+  /** The same, blocking. */
+  syncNow(): void {
+    this.#disk.dataSyncNow('log.sync', this.fd())
+    this.#syncedBytes = this.#bytes
+  }
+
+  /** The descriptor, opened when there is none. */
+  fd(): number {
+    this.#fd ??= this.#disk.open('log.open-segment', this.file, 'r+')
+    return this.#fd
+  }
+
+  /** Closes the descriptor, at the end of a running sync if there is one. Using the segment opens it again. */
+  close(): void {
+    this.#isClosing = this.#flushes > 0
+    if (this.#isClosing || this.#fd === undefined) return
+    const fd = this.#fd
+    this.#fd = undefined
+    this.#disk.close('log.close-segment', fd)
+  }
+}

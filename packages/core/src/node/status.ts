@@ -1,0 +1,90 @@
+/** Gathers what an operator wants to know of a node into plain data. */
+import type { DatabaseFacts } from '../engine/engine.ts'
+import type { NodeRole, PrimaryInfo } from '../leadership/node-role.ts'
+import type { NodeCard } from '../peer/hello.ts'
+import type { DatabaseStatus, NodeStatus, ReplicaStatus } from '../peer/node-status.ts'
+import { PROTOCOL_VERSION } from '../peer/protocol.ts'
+import type { Member } from '../peer/wire-messages.ts'
+import { NO_EPOCH } from '../position/epoch.ts'
+import type { ReplicaStanding } from '../position/replica-positions.ts'
+import { versionOfSqlite } from '../sqlite/sqlite-library.ts'
+import { FRAME_HEADER_BYTES } from '../sqlite-format/wal-frame.ts'
+import { LITEFLEET_VERSION } from './version.ts'
+
+export interface StatusParts {
+  readonly card: NodeCard
+  readonly clusterId: string
+  readonly role: NodeRole
+  readonly primary: PrimaryInfo | undefined
+  readonly databases: readonly DatabaseFacts[]
+  readonly members: readonly Member[]
+  /** Connected replicas of a database; empty on a replica. */
+  standings(database: string): readonly ReplicaStanding[]
+  /** Connected LiteFS replicas, by name. */
+  readonly liteFs: readonly string[]
+}
+
+export function nodeStatus(parts: StatusParts): NodeStatus {
+  const { card, clusterId, role, primary, databases, members } = parts
+  return {
+    protocolVersion: PROTOCOL_VERSION,
+    clusterId,
+    nodeId: card.nodeId,
+    nodeName: card.nodeName,
+    region: card.region,
+    role: role.kind,
+    roleDetail: role.kind === 'detached' ? role.reason : role.kind === 'handing-off' ? role.to : '',
+    primary: primary === undefined ? undefined : cardOf(primary),
+    databases: databases.map((facts) => databaseStatus(facts, parts)),
+    members,
+    process: {
+      pid: process.pid,
+      uptimeMs: Math.round(process.uptime() * 1000),
+      rssBytes: process.memoryUsage.rss(),
+      litefleetVersion: LITEFLEET_VERSION,
+      nodeVersion: process.version,
+      sqliteVersion: versionOfSqlite(),
+      platform: `${process.platform}-${process.arch}`,
+    },
+  }
+}
+
+function databaseStatus(facts: DatabaseFacts, { standings, liteFs }: StatusParts): DatabaseStatus {
+  const { name, state, position, epoch, durable, lagMs, pageSize, pageCount, logBytes, logRecords, walFrames, queuedWrites } = facts
+  return {
+    name,
+    state: state.kind,
+    stateReason: state.kind === 'ready' ? '' : state.reason,
+    position,
+    epoch,
+    durable,
+    lagMs,
+    pageSize,
+    pageCount,
+    logBytes,
+    logRecords,
+    walBytes: walFrames * (pageSize + FRAME_HEADER_BYTES),
+    queuedWrites,
+    replicas: [...standings(name).map(replicaStatus), ...liteFs.map(liteFsStatus)],
+  }
+}
+
+function replicaStatus({ nodeId, name, region, report }: ReplicaStanding): ReplicaStatus {
+  const { durable, applied, epoch = NO_EPOCH } = report ?? {}
+  return { nodeId, nodeName: name, region, counted: true, durable, applied, epoch }
+}
+
+function liteFsStatus(name: string): ReplicaStatus {
+  return { nodeId: '', nodeName: name, region: '', counted: false, durable: undefined, applied: undefined, epoch: NO_EPOCH }
+}
+
+function cardOf(primary: PrimaryInfo): NodeCard {
+  return {
+    nodeId: primary.nodeId,
+    nodeName: primary.name,
+    region: primary.region,
+    grpcAddress: primary.grpcAddress ?? '',
+    httpUrl: primary.advertiseUrl,
+    role: 'primary',
+  }
+}

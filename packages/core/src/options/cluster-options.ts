@@ -1,0 +1,145 @@
+/**
+ * The options of `openCluster`, resolved once at the door: unknown names are errors, ranges are checked, defaults applied.
+ * Rooms receive the resolved form, in which nothing is optional that has a default.
+ */
+import os from 'node:os'
+import { ClusterError } from '../errors/cluster-error.ts'
+import { invalidOption, rejectUnknownOptions } from '../errors/unknown-option.ts'
+import { type LogOptions, type ResolvedLogOptions, resolveLogOptions } from '../log/log-options.ts'
+import type { ConnectionSetup } from '../sqlite/connection.ts'
+
+export interface NodeOptions {
+  /** Name of this node, unique in the cluster. Default: the host name. */
+  readonly name?: string | undefined
+  /** Region for `rpc.region`. Default: "local". */
+  readonly region?: string | undefined
+}
+
+/**
+ * Where leadership comes from. `static`: one node is the primary for ever.
+ * On the primary `primary: true`; on the others the URL of the primary's HTTP listener, e.g. `http://10.0.0.1:4200`.
+ */
+export interface StaticLeaseOptions {
+  readonly kind: 'static'
+  readonly primary: true | { readonly url: string }
+}
+
+export interface ListenOptions {
+  /** Address to listen on. Anything but loopback needs a cluster key. Default: 127.0.0.1. */
+  readonly host?: string | undefined
+  /** Port for other nodes' gRPC. 0 picks a free one. Default: 0. */
+  readonly grpcPort?: number | undefined
+  /** Port of the LiteFS-compatible API (`/info`, `/events`, `/stream`, `/export`). 0 picks a free one. Default: 0. */
+  readonly httpPort?: number | undefined
+}
+
+export interface AdvertiseOptions {
+  /** `host:port` under which other nodes reach this node's gRPC. Default: the listening address. */
+  readonly grpc?: string | undefined
+  /** URL under which other nodes reach this node's HTTP listener. Default: the listening address. */
+  readonly http?: string | undefined
+}
+
+export interface ClusterOptions {
+  /** Directory that holds everything this node keeps. Owned by one process at a time. Created when missing. */
+  readonly dataDir: string
+  readonly lease: StaticLeaseOptions
+  readonly node?: NodeOptions | undefined
+  readonly listen?: ListenOptions | undefined
+  readonly advertise?: AdvertiseOptions | undefined
+  /**
+   * Secret shared by all nodes, at least 16 characters; two values while it is rotated: the first is used, both are accepted.
+   * Needed to listen beyond loopback. Default: the environment variable `LITEFLEET_CLUSTER_KEY` (two values separated by a comma), else none.
+   */
+  readonly clusterKey?: string | readonly string[] | undefined
+  /** Lets LiteFS nodes, which cannot authenticate, read the stream although a cluster key is set. Default: false. */
+  readonly interop?: boolean | undefined
+  /** Called for every SQLite connection this node opens: functions, extensions, pragmas. The same on every node. */
+  readonly setup?: ConnectionSetup | undefined
+  readonly log?: LogOptions | undefined
+  /** Told of what nobody asked for but somebody should know: divergence, a cut log, a refused peer. Default: `console.warn`. */
+  readonly onWarning?: ((warning: ClusterWarning) => void) | undefined
+}
+
+export interface ClusterWarning {
+  /** Stable name, e.g. `log-cut`, `diverged`, `stream`. */
+  readonly name: string
+  readonly message: string
+  readonly details: Readonly<Record<string, unknown>>
+}
+
+export interface ResolvedClusterOptions {
+  readonly dataDir: string
+  readonly lease: StaticLeaseOptions
+  readonly node: { readonly name: string; readonly region: string }
+  readonly listen: { readonly host: string; readonly grpcPort: number; readonly httpPort: number }
+  readonly advertise: { readonly grpc: string | undefined; readonly http: string | undefined }
+  readonly clusterKeys: readonly string[]
+  readonly interop: boolean
+  readonly setup: ConnectionSetup | undefined
+  readonly log: ResolvedLogOptions
+  readonly onWarning: (warning: ClusterWarning) => void
+}
+
+const WHERE = 'openCluster'
+const KNOWN = ['dataDir', 'lease', 'node', 'listen', 'advertise', 'clusterKey', 'interop', 'setup', 'log', 'onWarning']
+
+/** Throws `INVALID_OPTION`. */
+export function resolveClusterOptions(given: ClusterOptions, env: NodeJS.ProcessEnv): ResolvedClusterOptions {
+  rejectUnknownOptions(given, KNOWN, WHERE)
+  const { node = {}, listen = {}, advertise = {} } = given
+  rejectUnknownOptions(node, ['name', 'region'], `${WHERE}: node`)
+  rejectUnknownOptions(listen, ['host', 'grpcPort', 'httpPort'], `${WHERE}: listen`)
+  rejectUnknownOptions(advertise, ['grpc', 'http'], `${WHERE}: advertise`)
+  if (typeof given.dataDir !== 'string' || given.dataDir === '') invalidOption(WHERE, 'dataDir', given.dataDir, 'the path of a directory')
+  return Object.freeze({
+    dataDir: given.dataDir,
+    lease: resolveLease(given.lease),
+    node: { name: name('node.name', node.name ?? os.hostname()), region: name('node.region', node.region ?? 'local') },
+    listen: {
+      host: listen.host ?? '127.0.0.1',
+      grpcPort: port('listen.grpcPort', listen.grpcPort ?? 0),
+      httpPort: port('listen.httpPort', listen.httpPort ?? 0),
+    },
+    advertise: { grpc: advertise.grpc, http: advertise.http },
+    clusterKeys: resolveKeys(given.clusterKey ?? env['LITEFLEET_CLUSTER_KEY']?.split(',')),
+    interop: given.interop ?? false,
+    setup: given.setup,
+    log: resolveLogOptions(given.log),
+    onWarning: given.onWarning ?? ((warning) => console.warn(`litefleet: ${warning.message}`)),
+  })
+}
+
+function resolveLease(lease: StaticLeaseOptions | undefined): StaticLeaseOptions {
+  if (lease === undefined || lease.kind !== 'static') {
+    invalidOption(WHERE, 'lease', lease, '{ kind: "static", primary: true } or { kind: "static", primary: { url } }')
+  }
+  rejectUnknownOptions(lease, ['kind', 'primary'], `${WHERE}: lease`)
+  if (lease.primary === true) return lease
+  const url = typeof lease.primary === 'object' ? lease.primary.url : undefined
+  if (url === undefined || !/^http:\/\/[^/]+\/?$/.test(url)) {
+    invalidOption(WHERE, 'lease.primary', lease.primary, 'true, or { url: "http://host:port" } of the primary\'s HTTP listener')
+  }
+  return { kind: 'static', primary: { url: url.replace(/\/$/, '') } }
+}
+
+function resolveKeys(given: string | readonly string[] | undefined): readonly string[] {
+  const keys = given === undefined ? [] : typeof given === 'string' ? [given] : given
+  if (keys.length > 2 || keys.some((key) => typeof key !== 'string' || key.length < 16)) {
+    // The value itself is a secret and stays out of the message.
+    throw new ClusterError('INVALID_OPTION', `${WHERE}: option "clusterKey" is too short or has more than two values`, {
+      hint: 'Use one secret of at least 16 characters, or two while it is rotated.',
+    })
+  }
+  return keys
+}
+
+function name(option: string, value: unknown): string {
+  if (typeof value === 'string' && /^[\w.:@-]{1,128}$/.test(value)) return value
+  return invalidOption(WHERE, option, value, '1 … 128 letters, digits, or any of . _ : @ -')
+}
+
+function port(option: string, value: unknown): number {
+  if (Number.isInteger(value) && Number(value) >= 0 && Number(value) <= 65_535) return Number(value)
+  return invalidOption(WHERE, option, value, 'a port number 0 … 65535')
+}

@@ -1,0 +1,18 @@
+/**
+ * The door for sister packages (server, CLI) and for tools that read a node's files. Not covered by semantic versioning: what is
+ * here follows core's insides.
+ */
+export { fetchStatus } from './peer/status-client.ts'
+export { LtxStreamReader } from './ltx/ltx-stream-reader.ts'
+export {
+  ENVELOPE_BYTES,
+  parseEnvelope,
+  parseSegmentHeader,
+  parseSegmentName,
+  SEGMENT_HEADER_BYTES,
+} from './log/segment-format.ts'
+
+export type { DatabaseStatus, NodeStatus, ReplicaStatus } from './peer/node-status.ts'
+export type { Member } from './peer/wire-messages.ts'
+export type { Envelope, LogTail } from './log/segment-format.ts'
+export type { LtxHeader, LtxTrailer } from './ltx/ltx-header.ts'

@@ -1,0 +1,174 @@
+/**
+ * One channel to one node, from dialling to its end: the gRPC call, the hellos, the pings.
+ *
+ * Promises: `open` resolves only after both sides accepted each other; afterwards `ended` is called exactly once, whatever the reason,
+ * and nothing after it. Every connection resolves the name and dials anew, so an address that moved is found, and who answers is
+ * checked by its hello and, with a cluster key, by its answer to our token.
+ */
+import { Client, type ClientDuplexStream, credentials, Metadata, type ServiceError } from '@grpc/grpc-js'
+import type { Clock } from '../base/clock.ts'
+import { ClusterError, isClusterError } from '../errors/cluster-error.ts'
+import { type ClusterKeys, isTokenAnswer, signToken } from '../request/cluster-token.ts'
+import { ChannelSender } from './channel-sender.ts'
+import { fromStatus } from './grpc-errors.ts'
+import { admitAnswerer, type Hello, type LocalHello } from './hello.ts'
+import { Liveness } from './liveness.ts'
+import type { ResolvedPeerOptions } from './peer-options.ts'
+import { type PeerProtocol, PROTOCOL_VERSION } from './protocol.ts'
+import { decodeHello, decodeMember, encodeHello, type Member, type PeerMessage, type WireReply } from './wire-messages.ts'
+
+export interface ConnectionParts<Item> {
+  readonly address: string
+  readonly clock: Clock
+  readonly protocol: PeerProtocol
+  readonly options: ResolvedPeerOptions
+  readonly keys: ClusterKeys
+  hello(): LocalHello
+  /** Makes the message of requests that leave now. */
+  batch(items: readonly Item[]): PeerMessage | undefined
+  replies(replies: readonly WireReply[]): void
+  membership(members: readonly Member[]): void
+  /** The other side takes no new requests. */
+  goodbye(reason: string): void
+  ended(error: ClusterError): void
+}
+
+type Call = ClientDuplexStream<PeerMessage, PeerMessage>
+
+/** gRPC's own reconnecting, retrying, proxying and sharing of connections are off: `PeerClient` decides when to dial. */
+export function channelOptions(messageBytesMax: number): Record<string, number> {
+  return {
+    'grpc.enable_retries': 0,
+    'grpc.enable_http_proxy': 0,
+    'grpc.use_local_subchannel_pool': 1,
+    'grpc.service_config_disable_resolution': 1,
+    // One message carries at most one item of the largest size, or several of together 1 MiB, and the fields around them.
+    'grpc.max_receive_message_length': messageBytesMax + (2 << 20),
+    'grpc.max_send_message_length': messageBytesMax + (2 << 20),
+  }
+}
+
+export class ClientConnection<Item> {
+  readonly sender: ChannelSender<Item>
+  readonly #parts: ConnectionParts<Item>
+  readonly #client: Client
+  readonly #call: Call
+  readonly #token: string | undefined
+  readonly #opened = Promise.withResolvers<Hello>()
+  #hello: Hello | undefined
+  #liveness: Liveness | undefined
+  #ended = false
+
+  /**
+   * @throws PEER_UNREACHABLE, CLUSTER_MISMATCH, PROTOCOL_MISMATCH, UNAUTHENTICATED
+   */
+  static async open<Item>(parts: ConnectionParts<Item>, signal: AbortSignal): Promise<ClientConnection<Item>> {
+    const connection = new ClientConnection(parts)
+    const abort = (): void => connection.close('this node closes it')
+    signal.addEventListener('abort', abort, { once: true })
+    const timer = parts.clock.setTimer(parts.options.connectTimeoutMs, () =>
+      connection.#end(unreachable(parts.address, `no hello within ${parts.options.connectTimeoutMs} ms`)),
+    )
+    try {
+      await connection.#opened.promise
+      return connection
+    } finally {
+      timer.cancel()
+      signal.removeEventListener('abort', abort)
+    }
+  }
+
+  private constructor(parts: ConnectionParts<Item>) {
+    this.#parts = parts
+    const { address, clock, keys, options, protocol } = parts
+    const ours = parts.hello()
+    this.#token = signToken(keys, 'channel', { clusterId: ours.clusterId, nodeName: ours.nodeName }, clock.nowMs())
+    const metadata = new Metadata()
+    if (this.#token !== undefined) metadata.set('authorization', `Bearer ${this.#token}`)
+    this.#client = new Client(address, credentials.createInsecure(), channelOptions(options.messageBytesMax))
+    const method = protocol.peer['Channel']!
+    this.#call = this.#client.makeBidiStreamRequest(
+      method.path,
+      method.requestSerialize,
+      method.responseDeserialize,
+      metadata,
+    ) as Call
+    this.sender = new ChannelSender({
+      write: (message, done) => this.#call.write(message, done),
+      batch: (items) => parts.batch(items),
+    })
+    this.#call.on('data', (message: PeerMessage) => this.#receive(message))
+    this.#call.on('error', (error: ServiceError) => this.#end(fromStatus(error, address)))
+    this.#call.on('end', () => this.#end(unreachable(address, 'the other side ended the channel')))
+    this.#call.write({ hello: encodeHello({ ...ours, protocolVersion: PROTOCOL_VERSION, tokenAnswer: '' }) })
+  }
+
+  /** Who answered. */
+  get hello(): Hello {
+    return this.#hello as Hello
+  }
+
+  get rttMs(): number | undefined {
+    return this.#liveness?.rttMs
+  }
+
+  /** Ends the channel; requests that were handed to the transport stay without an answer. Idempotent. */
+  close(reason: string): void {
+    this.#end(new ClusterError('CLOSED', `the channel to ${this.#parts.address} was closed: ${reason}`))
+  }
+
+  #receive(message: PeerMessage): void {
+    if (this.#ended) return
+    this.#liveness?.heard()
+    try {
+      if (message.replies !== undefined) this.#parts.replies(message.replies.replies)
+      else if (message.hello !== undefined) this.#greet(decodeHello(message.hello))
+      else if (message.membership !== undefined) this.#parts.membership(message.membership.members.map(decodeMember))
+      else if (message.ping !== undefined) this.#answerPing(message.ping.nonce)
+      else if (message.pong !== undefined) this.#liveness?.pong(message.pong.nonce)
+      else if (message.goodbye !== undefined) this.#parts.goodbye(message.goodbye.reason)
+    } catch (error) {
+      this.#end(isClusterError(error) ? error : unreachable(this.#parts.address, 'a message could not be read', error))
+    }
+  }
+
+  #greet(theirs: Hello): void {
+    if (this.#hello !== undefined) return
+    const { address, clock, keys, options } = this.#parts
+    admitAnswerer(theirs, this.#parts.hello())
+    if (this.#token !== undefined && !isTokenAnswer(keys, this.#token, theirs.tokenAnswer)) {
+      throw new ClusterError('UNAUTHENTICATED', `${address} did not prove that it knows the cluster key`, {
+        hint: 'Give every node of the cluster the same clusterKey.',
+      })
+    }
+    this.#hello = theirs
+    this.#liveness = new Liveness({
+      clock,
+      keepaliveMs: options.keepaliveMs,
+      silenceMs: options.silenceMs,
+      ping: (nonce) => this.sender.notice('ping', () => ({ ping: { nonce } })),
+      dead: (silentMs) => this.#end(unreachable(address, `nothing was heard for ${Math.round(silentMs)} ms`)),
+    })
+    this.#liveness.measure()
+    this.#opened.resolve(theirs)
+  }
+
+  #answerPing(nonce: number): void {
+    this.sender.notice('pong', () => ({ pong: { nonce } }))
+  }
+
+  #end(error: ClusterError): void {
+    if (this.#ended) return
+    this.#ended = true
+    this.#liveness?.stop()
+    // gRPC reports the cancellation as an error of the call, after we stopped listening to its meaning.
+    this.#call.cancel()
+    this.#client.close()
+    if (this.#hello === undefined) this.#opened.reject(error)
+    else this.#parts.ended(error)
+  }
+}
+
+function unreachable(address: string, reason: string, cause?: unknown): ClusterError {
+  return new ClusterError('PEER_UNREACHABLE', `${address}: ${reason}`, { cause, details: { peer: address } })
+}

@@ -1,0 +1,11 @@
+/**
+ * The values SQL statements take and give, as better-sqlite3 sees them.
+ * A `number` is a double, a `bigint` a 64-bit integer; a boolean or `undefined` is refused, as better-sqlite3 does.
+ */
+export type SqlValue = null | number | bigint | string | Uint8Array
+
+/** Positional or named parameters; names come without their `@`, `:` or `$`. */
+export type SqlParams = readonly SqlValue[] | Readonly<Record<string, SqlValue>>
+
+/** One row as an object: column name → value. */
+export type SqlRow = Record<string, SqlValue>

@@ -1,0 +1,204 @@
+/**
+ * Turns the bytes of an LTX snapshot into a plain database file beside the database, on the main thread.
+ *
+ * Promises: `finish` answers only with a file that is whole, verified (file checksum, database checksum) and durable under
+ * its name; whatever else happens leaves no file. One call works on about a MiB before it lets others have their turn.
+ * Memory: one write buffer and the page checksums. While data comes, what was written is synced every few MiB, so that
+ * the end need not wait for all of it.
+ * After a crash: a file remains in the spool directory, which is emptied at the next start.
+ */
+import { randomUUID } from 'node:crypto'
+import path from 'node:path'
+import { assert } from '../base/assert.ts'
+import { ClusterError } from '../errors/cluster-error.ts'
+import type { Disk } from '../files/disk.ts'
+import type { LtxHeader, LtxTrailer } from '../ltx/ltx-header.ts'
+import { LtxStreamReader } from '../ltx/ltx-stream-reader.ts'
+import { PageChecksums } from '../ltx/page-checksums.ts'
+import type { Position } from '../position/position.ts'
+import { lockPage } from '../sqlite-format/lock-page.ts'
+
+export interface ReceivedSnapshot {
+  /** Path of a plain database file; it now belongs to the caller. */
+  readonly databaseFile: string
+  readonly checksums: PageChecksums
+  readonly position: Position
+  readonly header: LtxHeader
+}
+
+/** Bytes in and out that one turn works on. */
+const TURN_BYTES = 1024 * 1024
+/** Compressed input is taken in small pieces: LZ4 makes up to 255 times as much of them. */
+const PIECE_BYTES = 32 * 1024
+const WRITE_BYTES = 1024 * 1024
+const SYNC_EVERY_BYTES = 32 * 1024 * 1024
+
+export class SnapshotReceiver {
+  readonly #disk: Disk
+  readonly #file: string
+  readonly #reader: LtxStreamReader
+  readonly #buffer = Buffer.allocUnsafeSlow(WRITE_BYTES)
+  #fd: number | undefined
+  #header: LtxHeader | undefined
+  #checksums: PageChecksums | undefined
+  #position: Position | undefined
+  /** Where in the file the buffer will be written, and how full it is. */
+  #bufferAt = 0
+  #buffered = 0
+  #writtenBytes = 0
+  #unsyncedBytes = 0
+  #syncing: Promise<void> | undefined
+  #failure: unknown
+  #isEnded = false
+
+  /** @param spoolDirectory made when it does not exist */
+  constructor(disk: Disk, spoolDirectory: string) {
+    this.#disk = disk
+    this.#file = path.join(spoolDirectory, `received-${randomUUID()}`)
+    this.#reader = new LtxStreamReader({
+      header: (header) => this.#begin(header),
+      page: (pgno, bytes, high, low) => this.#addPage(pgno, bytes, high, low),
+      end: (trailer) => this.#verified(trailer),
+    })
+    disk.makeDirectory('snapshot.receive', spoolDirectory)
+    this.#fd = disk.open('snapshot.receive', this.#file, 'wx+')
+  }
+
+  /**
+   * The next bytes, as many as came. The next call may follow when the answer, if it is a promise, has resolved.
+   * Throws or rejects with `CORRUPT_DATA` or `STORAGE_FAILED`; then, as after `abort`, nothing is left.
+   */
+  data(chunk: Buffer): void | Promise<void> {
+    const end = this.#takeSome(chunk, 0)
+    return end === chunk.length ? undefined : this.#takeRest(chunk, end)
+  }
+
+  /** To be called when all bytes were given. Rejects as `data` does. */
+  async finish(): Promise<ReceivedSnapshot> {
+    this.#requireRunning()
+    try {
+      this.#reader.finish()
+      this.#flush()
+      await this.#syncing
+      const { pageSize, commit } = this.#header!
+      // The last page may be the lock page, which was not written.
+      this.#disk.truncate('snapshot.receive', this.#fd!, pageSize * commit)
+      this.#startSync()
+      await this.#syncing
+      if (this.#failure !== undefined) throw this.#failure
+      this.#requireRunning()
+      this.#isEnded = true
+      this.#close()
+    } catch (error) {
+      this.abort()
+      throw error
+    }
+    const { checksums, position, header } = {
+      checksums: this.#checksums,
+      position: this.#position,
+      header: this.#header,
+    }
+    assert(
+      checksums !== undefined && position !== undefined && header !== undefined,
+      'a whole LTX has header and trailer',
+    )
+    return { databaseFile: this.#file, checksums, position, header }
+  }
+
+  /** Gives up and removes the file. Does nothing after `finish` or another `abort`. */
+  abort(): void {
+    if (this.#isEnded) return
+    this.#isEnded = true
+    this.#close()
+    this.#disk.remove('snapshot.receive', this.#file)
+  }
+
+  async #takeRest(chunk: Buffer, from: number): Promise<void> {
+    for (let at = from; at < chunk.length; ) {
+      await new Promise((resolve) => setImmediate(resolve))
+      at = this.#takeSome(chunk, at)
+    }
+  }
+
+  /** Works for one turn and answers how far it came. */
+  #takeSome(chunk: Buffer, from: number): number {
+    this.#requireRunning()
+    try {
+      if (this.#failure !== undefined) throw this.#failure
+      let at = from
+      const writtenBefore = this.#writtenBytes
+      while (at < chunk.length && Math.max(at - from, this.#writtenBytes - writtenBefore) < TURN_BYTES) {
+        const end = Math.min(chunk.length, at + PIECE_BYTES)
+        this.#reader.push(chunk.subarray(at, end))
+        at = end
+      }
+      return at
+    } catch (error) {
+      this.abort()
+      throw error
+    }
+  }
+
+  #begin(header: LtxHeader): void {
+    if (header.minTxid !== 1n)
+      throw new ClusterError('CORRUPT_DATA', `an LTX from TXID ${header.minTxid} on is not a snapshot`)
+    this.#header = header
+    this.#checksums = new PageChecksums(header.pageSize)
+  }
+
+  #addPage(pgno: number, bytes: Buffer, high: number, low: number): void {
+    const at = (pgno - 1) * bytes.length
+    if (at !== this.#bufferAt + this.#buffered || this.#buffered + bytes.length > WRITE_BYTES) {
+      this.#flush()
+      this.#bufferAt = at
+    }
+    this.#buffer.set(bytes, this.#buffered)
+    this.#buffered += bytes.length
+    this.#checksums!.set(pgno, high, low)
+  }
+
+  #verified(trailer: LtxTrailer): void {
+    const { commit, maxTxid, pageSize } = this.#header!
+    const checksums = this.#checksums!
+    if (commit === lockPage(pageSize)) checksums.set(commit, 0, 0)
+    assert(checksums.pageCount === commit, `a snapshot of ${commit} pages has ${checksums.pageCount}`)
+    assert(checksums.checksum === trailer.postApplyChecksum, 'the page checksums of a snapshot make its checksum')
+    this.#position = { txid: maxTxid, checksum: trailer.postApplyChecksum }
+  }
+
+  #flush(): void {
+    const length = this.#buffered
+    this.#disk.write('snapshot.receive-write', this.#fd!, this.#buffer, 0, length, this.#bufferAt)
+    this.#bufferAt += length
+    this.#buffered = 0
+    this.#writtenBytes += length
+    this.#unsyncedBytes += length
+    if (this.#unsyncedBytes >= SYNC_EVERY_BYTES) this.#startSync()
+  }
+
+  #startSync(): void {
+    if (this.#syncing !== undefined) return
+    this.#unsyncedBytes = 0
+    this.#syncing = this.#disk
+      .dataSync('snapshot.receive-sync', this.#fd!)
+      .catch((error: unknown) => {
+        this.#failure ??= error
+      })
+      .finally(() => {
+        this.#syncing = undefined
+        if (this.#isEnded) this.#close()
+      })
+  }
+
+  /** Closes the file, at the end of a running sync if there is one: the number could be another file's by then. */
+  #close(): void {
+    if (this.#syncing !== undefined || this.#fd === undefined) return
+    const fd = this.#fd
+    this.#fd = undefined
+    this.#disk.close('snapshot.receive', fd)
+  }
+
+  #requireRunning(): void {
+    if (this.#isEnded) throw new ClusterError('CLOSED', 'the snapshot receiver has ended')
+  }
+}

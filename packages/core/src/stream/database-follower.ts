@@ -1,0 +1,225 @@
+/**
+ * Keeps one database of this node following the primary: connect, tell the position, take what comes, again after every loss.
+ *
+ * Promises: each connection tells the receiver's position of that moment; the next one begins only when the receiver has
+ * finished with the one before.
+ */
+import type { ClientHttp2Stream, IncomingHttpHeaders } from 'node:http2'
+import { RunLoop } from '../base/run-loop.ts'
+import type { Clock } from '../base/clock.ts'
+import { ClusterError } from '../errors/cluster-error.ts'
+import type { Position } from '../position/position.ts'
+import { ZERO_TXID } from '../position/txid.ts'
+import { type ClusterKeys, signToken } from '../request/cluster-token.ts'
+import type { DatabaseName } from '../request/database-name.ts'
+import { encodePositionMap } from '../stream-format/position-map.ts'
+import type { Delivery } from './frame-collector.ts'
+import type { PrimaryGreeting } from './primary-greeting.ts'
+import type { PrimaryLink } from './primary-link.ts'
+import { StreamIntake } from './stream-intake.ts'
+import { HEADER, STREAM_PROTOCOL } from './stream-protocol.ts'
+import type { StreamReceiver } from './stream-receiver.ts'
+import type { ResolvedStreamSinkOptions } from './stream-sink-options.ts'
+
+export interface DatabaseFollowerParts {
+  readonly database: DatabaseName
+  readonly receiver: StreamReceiver
+  readonly link: PrimaryLink
+  readonly greeting: PrimaryGreeting
+  readonly keys: ClusterKeys
+  /** LiteFS node id of this node. */
+  readonly nodeId: string
+  readonly nodeName: string
+  readonly clusterId: () => string | undefined
+  readonly clock: Clock
+  readonly random: () => number
+  readonly options: ResolvedStreamSinkOptions
+  readonly onFailure: (error: unknown, delayMs: number) => void
+}
+
+export interface FollowerStatus {
+  readonly database: DatabaseName
+  readonly isConnected: boolean
+  /** Everything that was missing when this connection was made has been taken. */
+  readonly isReady: boolean
+  /** Clock of this node minus the clock of the primary at its last sign; `undefined` before the first. Grows while disconnected. */
+  readonly lagMs: number | undefined
+  readonly receivedBytes: number
+  readonly recordCount: number
+  readonly snapshotCount: number
+  /** Of the last connection that failed. */
+  readonly lastError: unknown
+}
+
+const REFUSAL_BYTES_MAX = 1024
+
+export class DatabaseFollower {
+  readonly #parts: DatabaseFollowerParts
+  readonly #loop: RunLoop
+  #isConnected = false
+  #isReady = false
+  #primaryClockMs: number | undefined
+  #receivedBytes = 0
+  #recordCount = 0
+  #snapshotCount = 0
+  #lastError: unknown
+
+  constructor(parts: DatabaseFollowerParts) {
+    this.#parts = parts
+    this.#loop = new RunLoop({
+      clock: parts.clock,
+      minDelayMs: parts.options.reconnectMinMs,
+      maxDelayMs: parts.options.reconnectMaxMs,
+      random: parts.random,
+      onFailure: (error, delayMs) => {
+        this.#lastError = error
+        parts.onFailure(error, delayMs)
+      },
+      task: (signal, progress) => this.#follow(signal, progress),
+    })
+  }
+
+  start(): void {
+    this.#loop.start()
+  }
+
+  /** Resolves when the receiver is no longer called. */
+  stop(): Promise<void> {
+    return this.#loop.stop()
+  }
+
+  status(): FollowerStatus {
+    const clockMs = this.#primaryClockMs
+    return {
+      database: this.#parts.database,
+      isConnected: this.#isConnected,
+      isReady: this.#isReady,
+      lagMs: clockMs === undefined ? undefined : this.#parts.clock.nowMs() - clockMs,
+      receivedBytes: this.#receivedBytes,
+      recordCount: this.#recordCount,
+      snapshotCount: this.#snapshotCount,
+      lastError: this.#lastError,
+    }
+  }
+
+  async #follow(signal: AbortSignal, progress: () => void): Promise<void> {
+    const { database, receiver, link, greeting, clusterId, keys, nodeName, clock, options } = this.#parts
+    const session = await link.session(signal)
+    const token = signToken(keys, 'stream', { clusterId: clusterId() ?? '', nodeName }, clock.nowMs())
+    const stream = session.request(this.#requestHeaders(token), { endStream: false })
+    stream.on('error', () => undefined) // 'close' follows
+    const onAbort = (): void => void stream.destroy()
+    signal.addEventListener('abort', onAbort, { once: true })
+    try {
+      stream.end(encodePositionMap(this.#positions()))
+      const headers = await this.#response(stream)
+      link.markAlive()
+      const greeted = await greeting.check(headers, database, token, () => this.#refusal(stream))
+      await receiver.connected?.(greeted)
+      link.markHealthy()
+      progress()
+      this.#isConnected = true
+      await new StreamIntake({
+        stream,
+        database,
+        receiver,
+        recordBytesMax: options.recordBytesMax,
+        heartbeatTimeoutMs: options.heartbeatTimeoutMs,
+        clock,
+        onBytes: (bytes) => {
+          this.#receivedBytes += bytes
+          link.markAlive()
+        },
+        onDelivered: (delivery) => this.#observe(delivery),
+      }).run(signal)
+    } finally {
+      this.#isConnected = false
+      this.#isReady = false
+      signal.removeEventListener('abort', onAbort)
+      stream.destroy()
+      link.suspect()
+    }
+  }
+
+  #requestHeaders(token: string | undefined): Record<string, string> {
+    const { database, receiver, nodeId, nodeName } = this.#parts
+    return {
+      ':method': 'POST',
+      ':path': `/stream?filter=${encodeURIComponent(database)}`,
+      [HEADER.nodeId]: nodeId,
+      [HEADER.node]: encodeURIComponent(nodeName),
+      [HEADER.protocol]: String(STREAM_PROTOCOL),
+      [HEADER.epoch]: String(receiver.epoch()),
+      ...(token === undefined ? {} : { [HEADER.token]: token }),
+    }
+  }
+
+  /** Without a transaction the database is not mentioned: a primary that does not have it yet would answer that it was dropped. */
+  #positions(): ReadonlyMap<string, Position> {
+    const { database, receiver } = this.#parts
+    const position = receiver.position()
+    return position.txid === ZERO_TXID ? new Map() : new Map([[database, position]])
+  }
+
+  #response(stream: ClientHttp2Stream): Promise<IncomingHttpHeaders> {
+    const { clock, options } = this.#parts
+    return new Promise((resolve, reject) => {
+      const timer = clock.setTimer(options.heartbeatTimeoutMs, () => {
+        reject(failed(`no answer from the primary within ${options.heartbeatTimeoutMs} ms`))
+      })
+      stream.once('response', (headers) => {
+        timer.cancel()
+        resolve(headers)
+      })
+      stream.once('close', () => {
+        timer.cancel()
+        reject(failed('the connection was lost before the primary answered'))
+      })
+    })
+  }
+
+  /** The text of an error answer, one line, or as much as came in time. */
+  #refusal(stream: ClientHttp2Stream): Promise<string> {
+    const { clock, options } = this.#parts
+    return new Promise((resolve) => {
+      let text = ''
+      const settle = (): void => {
+        timer.cancel()
+        resolve(text.slice(0, REFUSAL_BYTES_MAX).split('\n', 1)[0] ?? '')
+      }
+      const timer = clock.setTimer(options.heartbeatTimeoutMs, settle)
+      stream.setEncoding('utf8')
+      stream.on('data', (piece: string) => {
+        text += piece
+        if (text.length >= REFUSAL_BYTES_MAX) settle()
+      })
+      stream.once('end', settle)
+      stream.once('close', settle)
+    })
+  }
+
+  #observe(delivery: Delivery): void {
+    switch (delivery.kind) {
+      case 'records':
+        this.#recordCount += delivery.records.length
+        // Before READY records are history: their time says nothing about how far behind this node is.
+        if (this.#isReady) this.#primaryClockMs = delivery.timestampMs
+        break
+      case 'snapshot-end':
+        this.#snapshotCount++
+        break
+      case 'heartbeat':
+        this.#primaryClockMs = delivery.timestampMs
+        break
+      case 'ready':
+        this.#isReady = true
+        break
+      default:
+        break
+    }
+  }
+}
+
+function failed(reason: string): ClusterError {
+  return new ClusterError('STREAM_FAILED', `replication stream: ${reason}`)
+}

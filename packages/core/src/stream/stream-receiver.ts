@@ -1,0 +1,49 @@
+/**
+ * What a replica does with the frames of one database; written by whoever wires the rooms together.
+ *
+ * Order: `connected`, then any of `records`, `beginSnapshot`, `heartbeat`, `ready`, `dropped` in the order of the wire, one at a
+ * time: while a promise is pending nothing else of this database is delivered and its part of the connection stops flowing.
+ * Relies on: `position()` is true whenever no call is pending; the next connection continues from it.
+ * Any call may throw or reject (a record that does not continue the position, say): the connection of this database ends and is
+ * made anew with the true position.
+ */
+import type { Epoch, EpochTable } from '../position/epoch.ts'
+import type { Position } from '../position/position.ts'
+
+export interface StreamReceiver {
+  /** Where this database stands; `ZERO_POSITION` when it has nothing. */
+  position(): Position
+  /** Epoch of the last record held. */
+  epoch(): Epoch
+  /** The primary answered. Throwing refuses it, for example because its epoch is older than one this node promised. */
+  connected?(greeting: StreamGreeting): void | Promise<void>
+  /**
+   * Whole LTX, one transaction each, in order; compressed or not, as the primary sent them, and not verified.
+   * They may share memory with each other: copy what is kept longer than the batch.
+   */
+  records(ltx: readonly Buffer[]): void | Promise<void>
+  /** A snapshot begins: it replaces whatever this database holds. */
+  beginSnapshot(): SnapshotIntake
+  /** Clock of the primary, ms since the Unix epoch. */
+  heartbeat(timestampMs: number): void
+  /** Everything that was missing when the connection was made has been delivered. */
+  ready(): void
+  /** The primary has no database of this name, although this node told a position of it. LiteFS replicas ignore this. */
+  dropped(): void | Promise<void>
+}
+
+/** Takes the bytes of one LTX snapshot, header included. Either `finish` or `abort` is its last call. */
+export interface SnapshotIntake {
+  data(chunk: Buffer): void | Promise<void>
+  finish(): Promise<void>
+  abort(error: unknown): void
+}
+
+/** Who answered, from the headers of the response. */
+export interface StreamGreeting {
+  /** LiteFS node id, 16 uppercase hex digits; empty when it sent none. */
+  readonly nodeId: string
+  readonly clusterId: string | undefined
+  /** A Litefleet primary tells its epochs; LiteFS has none (`undefined`). */
+  readonly epochs: EpochTable | undefined
+}

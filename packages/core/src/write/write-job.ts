@@ -1,0 +1,23 @@
+/** One write waiting for, or passing through, the writer queue of its database. */
+import type { RequestId } from '../request/request-id.ts'
+import type { WriteOperation, WriteResult } from '../request/write-request.ts'
+
+export interface WriteJob {
+  readonly operation: WriteOperation
+  /** Given to every write that left its node: under one id a write takes effect at most once. */
+  readonly requestId: RequestId | undefined
+  /** The caller's own name for the write, 1 … 255 characters. */
+  readonly idempotencyKey: string | undefined
+  /** On the clock's monotonic scale. A job that has begun is not interrupted. */
+  readonly deadlineMs: number
+  /** What the job counts for in the bounds of queue and batch. */
+  readonly bytes: number
+  /** Tells the caller. The first call counts, later ones are ignored. */
+  settle(outcome: JobOutcome): void
+}
+
+export type JobOutcome =
+  /** `replayed`: the ledger knew the request; `result` is its first answer and nothing ran now. */
+  | { readonly kind: 'done'; readonly result: WriteResult; readonly replayed: boolean }
+  /** `error` as it was thrown: SQLite's, the procedure's, or a `ClusterError`. */
+  | { readonly kind: 'failed'; readonly error: unknown }

@@ -1,0 +1,149 @@
+/**
+ * The configuration of a node that runs without an application around it: one YAML or JSON document (JSON is YAML), or flags.
+ *
+ * ```yaml
+ * dataDir: ./data                          # relative paths start at the file's directory
+ * node: { name: gru-1, region: gru }
+ * lease: { kind: static, primary: true }   # on a replica: primary: { url: http://10.0.0.1:4200 }
+ * listen: { host: 127.0.0.1, grpcPort: 4201, httpPort: 4200 }
+ * advertise: { grpc: "10.0.0.1:4201", http: "http://10.0.0.1:4200" }
+ * clusterKeyFile: ./cluster.key            # one secret, or two lines while it is rotated; else LITEFLEET_CLUSTER_KEY
+ * interop: false
+ * log: { retentionMs: 600000 }
+ * databases:
+ *   - bank.db
+ *   - { name: shop.db, migrations: ./migrations }
+ * ```
+ *
+ * The names are those of `openCluster`. What `openCluster` checks itself (ranges, names, the lease) is left to it; here the
+ * shape is checked, so that a misspelt key never passes as an absent one.
+ */
+import type { ClusterOptions } from '@litefleet/core'
+import path from 'node:path'
+import { parseDocument } from 'yaml'
+import { ClusterError } from '@litefleet/core'
+import { invalidValue, rejectUnknownKeys } from './unknown-key.ts'
+
+export interface ConfiguredDatabase {
+  readonly name: string
+  /** Directory of `*.sql` files, run once by the primary in order of their names. */
+  readonly migrations?: string | undefined
+}
+
+export interface NodeConfig {
+  readonly dataDir?: string | undefined
+  readonly node?: ClusterOptions['node']
+  readonly lease?: ClusterOptions['lease'] | undefined
+  readonly listen?: ClusterOptions['listen']
+  readonly advertise?: ClusterOptions['advertise']
+  /** File that holds the cluster key, or two keys on two lines. */
+  readonly clusterKeyFile?: string | undefined
+  readonly interop?: boolean | undefined
+  readonly log?: ClusterOptions['log']
+  readonly databases?: readonly ConfiguredDatabase[] | undefined
+}
+
+const KNOWN = ['dataDir', 'node', 'lease', 'listen', 'advertise', 'clusterKeyFile', 'interop', 'log', 'databases']
+
+/**
+ * Parses and checks. Relative paths are resolved against `directory`.
+ * @param where what the text is, for messages, e.g. the file's name
+ * @throws INVALID_OPTION with the place in the document
+ */
+export function parseNodeConfig(text: string, where: string, directory: string): NodeConfig {
+  const document = parseDocument(text, { prettyErrors: true })
+  const [problem] = document.errors
+  if (problem !== undefined) {
+    throw new ClusterError('INVALID_OPTION', `${where}: ${problem.message.split('\n')[0] ?? 'not YAML'}`, {
+      cause: problem,
+    })
+  }
+  const value: unknown = document.toJS()
+  // An empty file is an empty configuration.
+  if (value === null || value === undefined) return {}
+  const given = requireMap(value, where, 'document')
+  rejectUnknownKeys(given, KNOWN, where)
+  return {
+    ...optional(
+      'dataDir',
+      mapped(given['dataDir'], (v) => path.resolve(directory, text1(v, where, 'dataDir'))),
+    ),
+    ...optional('node', section(given, 'node', ['name', 'region'], where)),
+    ...optional('lease', section(given, 'lease', ['kind', 'primary'], where)),
+    ...optional('listen', section(given, 'listen', ['host', 'grpcPort', 'httpPort'], where)),
+    ...optional('advertise', section(given, 'advertise', ['grpc', 'http'], where)),
+    ...optional(
+      'clusterKeyFile',
+      mapped(given['clusterKeyFile'], (v) => path.resolve(directory, text1(v, where, 'clusterKeyFile'))),
+    ),
+    ...optional(
+      'interop',
+      mapped(given['interop'], (v) =>
+        typeof v === 'boolean' ? v : invalidValue(where, 'interop', v, 'true or false'),
+      ),
+    ),
+    ...optional('log', section(given, 'log', undefined, where)),
+    ...optional(
+      'databases',
+      mapped(given['databases'], (v) => databases(v, where, directory)),
+    ),
+  } as NodeConfig
+}
+
+/** `over` wins, section by section and key by key: flags over a file. */
+export function mergeNodeConfig(base: NodeConfig, over: NodeConfig): NodeConfig {
+  const merged: Record<string, unknown> = { ...base }
+  for (const [key, value] of Object.entries(over)) {
+    if (value === undefined) continue
+    const below = merged[key]
+    merged[key] = isMap(value) && isMap(below) && key !== 'lease' ? { ...below, ...value } : value
+  }
+  return merged as NodeConfig
+}
+
+function databases(value: unknown, where: string, directory: string): readonly ConfiguredDatabase[] {
+  if (!Array.isArray(value))
+    return invalidValue(where, 'databases', value, 'a list of names, or of { name, migrations }')
+  return value.map((item: unknown, index) => {
+    const key = `databases[${index}]`
+    if (typeof item === 'string') return { name: item }
+    const given = requireMap(item, where, key)
+    rejectUnknownKeys(given, ['name', 'migrations'], `${where}: ${key}`)
+    const name = text1(given['name'], where, `${key}.name`)
+    if (given['migrations'] === undefined) return { name }
+    return { name, migrations: path.resolve(directory, text1(given['migrations'], where, `${key}.migrations`)) }
+  })
+}
+
+/** A map under `key`; keys outside `known` are refused here, or by core when `known` is left out. */
+function section(
+  given: Readonly<Record<string, unknown>>,
+  key: string,
+  known: readonly string[] | undefined,
+  where: string,
+): Readonly<Record<string, unknown>> | undefined {
+  if (given[key] === undefined) return undefined
+  const map = requireMap(given[key], where, key)
+  if (known !== undefined) rejectUnknownKeys(map, known, `${where}: ${key}`)
+  return map
+}
+
+function requireMap(value: unknown, where: string, key: string): Readonly<Record<string, unknown>> {
+  return isMap(value) ? value : invalidValue(where, key, value, 'a map of keys and values')
+}
+
+function isMap(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+function text1(value: unknown, where: string, key: string): string {
+  return typeof value === 'string' && value !== '' ? value : invalidValue(where, key, value, 'a text')
+}
+
+function mapped<T>(value: unknown, map: (value: unknown) => T): T | undefined {
+  return value === undefined ? undefined : map(value)
+}
+
+function optional(key: string, value: unknown): Readonly<Record<string, unknown>> {
+  return value === undefined ? {} : { [key]: value }
+}
