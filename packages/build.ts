@@ -17,7 +17,8 @@ function build(name: string): void {
   console.log(`building ${name}`)
   const compiler = path.join(root, 'node_modules/.bin/tsc')
   const { status } = spawnSync(compiler, ['-p', path.join(directory, 'tsconfig.build.json')], { stdio: 'inherit' })
-  if (status !== 0) throw new Error(`${name} does not compile`)
+  // The compiler has said why.
+  if (status !== 0) process.exit(1)
 }
 
 build('core')

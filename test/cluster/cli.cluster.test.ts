@@ -124,7 +124,7 @@ test('SIGTERM closes a node cleanly, and its log verifies offline', async () => 
   expect(verified).toMatchObject({ code: 0, err: '' })
   expect(verified.out).toMatch(/^ok: [1-9]\d* LTX, up to [0-9a-f]{16}\/[0-9a-f]{16}\n$/)
   const dumped = (await run('ltx', 'dump', '--json', database)).out.trimEnd().split('\n')
-  expect(JSON.parse(dumped[0] ?? '')).toMatchObject({ minTxid: '0000000000000001', pageSize: 4096, epoch: 1 })
+  expect(JSON.parse(dumped[0] ?? '')).toMatchObject({ minTxid: '0000000000000002', pageSize: 4096, epoch: 1 })
   expect(readFileSync(path.join(directory, 'gru/clusterid'), 'utf8')).toMatch(/^LFSC[0-9A-F]{16}\n$/)
 })
 

@@ -8,12 +8,15 @@ import type { Random } from './random.ts'
 export class RandomWorkload {
   readonly #database: Database
   readonly #random: Random
+  readonly #name: string
   #tables = 0
   /** How many writes were acknowledged. */
   acknowledged = 0
 
-  constructor(database: Database, random: Random) {
+  /** @param name keeps the tables of several workloads on one database apart */
+  constructor(database: Database, random: Random, name: string) {
     this.#database = database
+    this.#name = name
     this.#random = random
   }
 
@@ -82,14 +85,14 @@ export class RandomWorkload {
     const roll = this.#random.below(4)
     if (roll === 0) {
       this.#tables++
-      await this.#run(`CREATE TABLE extra_${this.#tables} (id INTEGER PRIMARY KEY, value TEXT)`)
-      await this.#run(`INSERT INTO extra_${this.#tables} (value) SELECT name FROM item LIMIT 50`)
+      await this.#run(`CREATE TABLE ${this.#name}_${this.#tables} (id INTEGER PRIMARY KEY, value TEXT)`)
+      await this.#run(`INSERT INTO ${this.#name}_${this.#tables} (value) SELECT name FROM item LIMIT 50`)
     } else if (roll === 1) {
       await this.#run('CREATE INDEX IF NOT EXISTS item_name ON item (name)')
     } else if (roll === 2) {
       await this.#run('DROP INDEX IF EXISTS item_name')
     } else if (this.#tables > 0) {
-      await this.#run(`DROP TABLE IF EXISTS extra_${this.#random.below(this.#tables) + 1}`)
+      await this.#run(`DROP TABLE IF EXISTS ${this.#name}_${this.#random.below(this.#tables) + 1}`)
     }
   }
 

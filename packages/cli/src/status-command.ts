@@ -1,5 +1,5 @@
 /** `litefleet status`: asks a node, then every member it knows, and shows what each says of itself. */
-import { type ClusterError, formatChecksum, formatTxid, isClusterError } from '@litefleet/core'
+import { formatChecksum, formatTxid, isClusterError } from '@litefleet/core'
 import { type DatabaseStatus, fetchStatus, type NodeStatus } from '@litefleet/core/peer'
 import { readClusterKeys } from '@litefleet/server'
 import type { Command } from 'commander'
@@ -43,9 +43,8 @@ async function status(flags: StatusFlags, terminal: Terminal): Promise<void> {
 
   const first = await ask(flags.node)
   const others = first.members.filter((member) => member.nodeId !== first.nodeId)
-  const nodes = await Promise.all([
-    viewOf(flags.node, first),
-    ...others.map(async (member): Promise<NodeView> => {
+  const asked = await Promise.all(
+    others.map(async (member): Promise<NodeView> => {
       try {
         return viewOf(member.grpcAddress, await ask(member.grpcAddress))
       } catch (error) {
@@ -54,7 +53,8 @@ async function status(flags: StatusFlags, terminal: Terminal): Promise<void> {
         return { address: grpcAddress, name: nodeName, region, role, databases: [], error: reason(error) }
       }
     }),
-  ])
+  )
+  const nodes = [viewOf(flags.node, first), ...asked]
   // The primary first, then by name.
   nodes.sort((a, b) => Number(b.role === 'primary') - Number(a.role === 'primary') || a.name.localeCompare(b.name))
   const view = { clusterId: first.clusterId, nodes }
@@ -88,6 +88,6 @@ function databaseView(database: DatabaseStatus): DatabaseView {
 }
 
 function reason(error: unknown): string {
-  if (isClusterError(error)) return (error as ClusterError).code
+  if (isClusterError(error)) return error.code
   return error instanceof Error ? error.message : String(error)
 }

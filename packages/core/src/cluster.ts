@@ -43,7 +43,7 @@ import { ReplicaPositions } from './position/replica-positions.ts'
 import { defineProcedure, type Procedure, type ProcedureBody } from './procedure/procedure.ts'
 import { defineRemoteFunction, type RemoteFunction, type RemoteFunctionBody, type RpcOptions, resolveRpcOptions } from './procedure/remote-function.ts'
 import { admitOperation } from './request/admit-operation.ts'
-import { databaseName } from './request/database-name.ts'
+import { type DatabaseName, databaseName } from './request/database-name.ts'
 import type { PlainValue } from './request/plain-value.ts'
 import { RequestIdSource } from './request/request-id.ts'
 import { assertUsableSqlite } from './sqlite/sqlite-library.ts'
@@ -56,6 +56,8 @@ import type { CallTarget } from './forward/call-router.ts'
 
 /** How long `cluster.database()` waits for a primary, a first snapshot, or a schema, by default. */
 const OPEN_TIMEOUT_MS = 30_000
+/** A replica knows its lag no more exactly than this while nothing is written. */
+const HEARTBEAT_MS = 250
 const PRUNE_EVERY_MS = 10_000
 
 export interface DatabaseOptions {
@@ -207,7 +209,12 @@ export class Cluster implements AsyncDisposable {
       },
       keys,
       clock,
-      options: resolveStreamServerOptions({ host: options.listen.host, port: options.listen.httpPort, interop: options.interop }),
+      options: resolveStreamServerOptions({
+        host: options.listen.host,
+        port: options.listen.httpPort,
+        interop: options.interop,
+        heartbeatMs: HEARTBEAT_MS,
+      }),
       onFailure: (error, request) => this.#warn(`serve ${request.path}`, error),
     })
     this.#pruning = new RunLoop({
@@ -281,16 +288,17 @@ export class Cluster implements AsyncDisposable {
    * missing and migrated. On a replica the promise resolves when there is a copy to read, with the schema it asked for.
    * @throws WAIT_TIMEOUT, SCHEMA_NOT_READY, MIGRATION_FAILED, NOT_A_DATABASE, INVALID_DATABASE_NAME
    */
-  database(name: string, options: DatabaseOptions = {}): Promise<Database> {
+  async database(name: string, options: DatabaseOptions = {}): Promise<Database> {
     rejectUnknownOptions(options, ['migrations', 'timeoutMs'], `database "${name}"`)
     this.#requireOpen()
-    const known = this.#handles.get(name)
-    if (known !== undefined) return known
-    const opening = this.#openDatabase(name, options)
-    this.#handles.set(name, opening)
-    // A failed attempt may be repeated.
-    opening.catch(() => this.#handles.delete(name))
-    return opening
+    const deadlineMs = this.#clock.monotonicMs() + (options.timeoutMs ?? OPEN_TIMEOUT_MS)
+    const database = await this.#handle(databaseName(name), deadlineMs)
+    if (options.migrations !== undefined) {
+      const engine = this.#engine.require(databaseName(name))
+      const isPrimary = (): boolean => this.#leadership.isPrimary
+      await migrate(options.migrations, { database, engine, disk: realDisk, clock: this.#clock, isPrimary, deadlineMs })
+    }
+    return database
   }
 
   /**
@@ -340,17 +348,22 @@ export class Cluster implements AsyncDisposable {
     return this.close()
   }
 
-  async #openDatabase(name: string, options: DatabaseOptions): Promise<Database> {
-    const checked = databaseName(name)
-    const deadlineMs = this.#clock.monotonicMs() + (options.timeoutMs ?? OPEN_TIMEOUT_MS)
-    await this.#leadership.waitForPrimary(deadlineMs)
-    const engine = await this.#engine.open(checked, this.#engineRole())
+  #handle(name: DatabaseName, deadlineMs: number): Promise<Database> {
+    const known = this.#handles.get(name)
+    if (known !== undefined) return known
+    const opening = this.#openHandle(name, deadlineMs)
+    this.#handles.set(name, opening)
+    // A failed attempt may be repeated.
+    opening.catch(() => this.#handles.delete(name))
+    return opening
+  }
+
+  async #openHandle(name: DatabaseName, deadlineMs: number): Promise<Database> {
+    // A node that can never hold the lease is a replica, also while its primary is away: it serves what it has.
+    if (this.#lease.isCandidate) await this.#leadership.waitForPrimary(deadlineMs)
+    const engine = await this.#engine.open(name, this.#engineRole())
     await engine.whenReady(deadlineMs)
-    const database = new Database({ engine, clock: this.#clock, write: (call) => this.#write(call) })
-    if (options.migrations !== undefined) {
-      await migrate(options.migrations, { database, engine, disk: realDisk, clock: this.#clock, isPrimary: () => this.#leadership.isPrimary, deadlineMs })
-    }
-    return database
+    return new Database({ engine, clock: this.#clock, write: (call) => this.#write(call) })
   }
 
   #engineRole(): EngineRole {

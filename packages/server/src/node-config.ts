@@ -98,7 +98,7 @@ export function mergeNodeConfig(base: NodeConfig, over: NodeConfig): NodeConfig 
     const below = merged[key]
     merged[key] = isMap(value) && isMap(below) && key !== 'lease' ? { ...below, ...value } : value
   }
-  return merged as NodeConfig
+  return merged
 }
 
 function databases(value: unknown, where: string, directory: string): readonly ConfiguredDatabase[] {

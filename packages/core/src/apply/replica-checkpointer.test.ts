@@ -223,5 +223,7 @@ test('options: defaults, and what is refused', () => {
   expect(resolveApplyOptions({ walSoftLimitBytes: 1 }).walSoftLimitBytes).toBe(1)
   expect(() => resolveApplyOptions({ walSoftLimitBytes: -1 })).toThrow('walSoftLimitBytes')
   expect(() => resolveApplyOptions({ walSoftLimitBytes: 2, walHardLimitBytes: 1 })).toThrow('walHardLimitBytes')
-  expect(() => resolveApplyOptions({ walSoftLimitByte: 1 } as ApplyOptions)).toThrow('Did you mean "walSoftLimitBytes"?')
+  expect(() => resolveApplyOptions({ walSoftLimitByte: 1 } as ApplyOptions)).toThrow(
+    'Did you mean "walSoftLimitBytes"?',
+  )
 })

@@ -48,7 +48,10 @@ function transfers(count: number): readonly LtxRecord[] {
 }
 
 /** A record of `pages` (page number → content) on top of the source's position, with the checksum it would have or another. */
-function recordOf(pages: ReadonlyMap<number, Buffer>, o: { commit?: number; post?: bigint; pre?: bigint } = {}): LtxRecord {
+function recordOf(
+  pages: ReadonlyMap<number, Buffer>,
+  o: { commit?: number; post?: bigint; pre?: bigint } = {},
+): LtxRecord {
   const { txid, checksum: before } = source.position
   const commit = o.commit ?? source.image.length / PAGE_SIZE
   const pre = checksum(o.pre ?? before)
@@ -122,7 +125,11 @@ describe('apply', () => {
     const flag = 1n << 63n
     const good = recordOf(new Map([[2, changedPage(2)]]))
     const refused: readonly [readonly LtxRecord[], string, object][] = [
-      [[recordOf(new Map([[2, changedPage(2)]]), { post: flag | 5n })], 'CORRUPT_DATA', { expected: '8000000000000005' }],
+      [
+        [recordOf(new Map([[2, changedPage(2)]]), { post: flag | 5n })],
+        'CORRUPT_DATA',
+        { expected: '8000000000000005' },
+      ],
       [[recordOf(new Map([[2, changedPage(2)]]), { pre: flag | 5n })], 'POSITION_DIVERGED', {}],
       [[good, good], 'POSITION_DIVERGED', {}],
       [[recordOf(new Map([[1, rollbackMode]]))], 'UNSUPPORTED_RECORD', { reason: 'journal-mode' }],
@@ -149,7 +156,7 @@ describe('apply', () => {
     replica.applier.apply(source.records)
     const before = replica.applier.checksums.toBuffer()
     const kept = source.records.length
-    source.commit((database) => database.exec('DELETE FROM account WHERE id > 200; VACUUM'))
+    source.commit((database) => database.exec('DELETE FROM account WHERE id > 100; VACUUM'))
     const shrinking = source.records.slice(kept)
     expect(source.image.length).toBeLessThan(before.length * (PAGE_SIZE / 8))
     const bad = recordOf(new Map([[2, changedPage(2)]]), { post: 1n << 63n })
@@ -176,30 +183,29 @@ describe('apply', () => {
     replica.close()
   })
 
-  test.each([
-    'apply.write-index',
-    'apply.publish-copy2',
-    'apply.publish-copy1',
-  ])('a disk that fails at %s: the applier stops, and opened anew it goes on from what recovery shows', (operation) => {
-    const disk = failingDisk(operation)
-    const replica = replicaAt({ disk })
-    replica.applier.apply(source.records)
-    const records = transfers(3)
-    disk.isFailing = true
-    expect(codeOf(() => replica.applier.apply(records.slice(0, 1))).code).toBe('STORAGE_FAILED')
-    disk.isFailing = false
-    expect(codeOf(() => replica.applier.apply(records.slice(0, 1))).code).toBe('DATABASE_STOPPED')
-    expect(codeOf(() => replica.applier.checkpoint()).code).toBe('DATABASE_STOPPED')
-    replica.close()
+  test.each(['apply.write-index', 'apply.publish-copy2', 'apply.publish-copy1'])(
+    'a disk that fails at %s: the applier stops, and opened anew it goes on from what recovery shows',
+    (operation) => {
+      const disk = failingDisk(operation)
+      const replica = replicaAt({ disk })
+      replica.applier.apply(source.records)
+      const records = transfers(3)
+      disk.isFailing = true
+      expect(codeOf(() => replica.applier.apply(records.slice(0, 1))).code).toBe('STORAGE_FAILED')
+      disk.isFailing = false
+      expect(codeOf(() => replica.applier.apply(records.slice(0, 1))).code).toBe('DATABASE_STOPPED')
+      expect(codeOf(() => replica.applier.checkpoint()).code).toBe('DATABASE_STOPPED')
+      replica.close()
 
-    const image = readPlainly(replica.path)
-    const at = source.images.findIndex((known) => known.equals(image))
-    expect([source.records.length - 3, source.records.length - 2]).toContain(at)
-    const again = new TestReplica({ path: replica.path, pageSize: PAGE_SIZE, ...stateAt(at) })
-    again.applier.apply(source.records.slice(at))
-    expect(again.image().equals(source.image)).toBe(true)
-    again.close()
-  })
+      const image = readPlainly(replica.path)
+      const at = source.images.findIndex((known) => known.equals(image))
+      expect([source.records.length - 3, source.records.length - 2]).toContain(at)
+      const again = new TestReplica({ path: replica.path, pageSize: PAGE_SIZE, ...stateAt(at) })
+      again.applier.apply(source.records.slice(at))
+      expect(again.image().equals(source.image)).toBe(true)
+      again.close()
+    },
+  )
 
   test('the wal-index is byte for byte what SQLite would recover from the WAL, over several blocks', () => {
     const small = new RecordSource(path.join(directory, 'small.db'), { pageSize: 512 })
@@ -213,7 +219,9 @@ describe('apply', () => {
     const replica = replicaAt({ pageSize: 512 })
     replica.applier.apply(small.records)
     for (const every of [1, 2, 1, 50, 1, 2, 300]) {
-      const record = small.commit((database) => database.exec(`UPDATE t SET b = randomblob(400) WHERE rowid % ${every} = 0`))
+      const record = small.commit((database) =>
+        database.exec(`UPDATE t SET b = randomblob(400) WHERE rowid % ${every} = 0`),
+      )
       replica.applier.apply(record === undefined ? [] : [record])
     }
     const frames = replica.applier.walFrames
@@ -254,27 +262,27 @@ describe('open', () => {
     replica.close()
   })
 
-  test.each([
-    { version: 3007001 },
-    { bigEndianChecksum: true },
-  ])('a wal-index that another SQLite made (%o) is refused', (change) => {
-    const replica = replicaAt()
-    replica.applier.apply(source.records)
-    const header = readHeader(replica)!
-    const write = (bytes: Buffer): void => {
-      for (const at of [0, WAL_INDEX_HEADER_BYTES]) fs.writeSync(replica.files.shmFd, bytes, 0, bytes.length, at)
-    }
-    replica.applier.close()
-    write(encodeWalIndexHeader({ ...header, ...change }))
-    // A SQLite that knew such a wal-index would read it without complaint.
-    const connection = { prepare: () => ({ get: () => undefined }) } as unknown as Connection
-    expect(codeOf(() => ReplicaWriteLock.take(replica.files, connection)).code).toBe('UNSUPPORTED_PLATFORM')
-    write(encodeWalIndexHeader(header))
-    replica.reopenApplier()
-    replica.applier.apply(transfers(1))
-    expect(replica.image().equals(source.image)).toBe(true)
-    replica.close()
-  })
+  test.each([{ version: 3007001 }, { bigEndianChecksum: true }])(
+    'a wal-index that another SQLite made (%o) is refused',
+    (change) => {
+      const replica = replicaAt()
+      replica.applier.apply(source.records)
+      const header = readHeader(replica)!
+      const write = (bytes: Buffer): void => {
+        for (const at of [0, WAL_INDEX_HEADER_BYTES]) fs.writeSync(replica.files.shmFd, bytes, 0, bytes.length, at)
+      }
+      replica.applier.close()
+      write(encodeWalIndexHeader({ ...header, ...change }))
+      // A SQLite that knew such a wal-index would read it without complaint.
+      const connection = { prepare: () => ({ get: () => undefined }) } as unknown as Connection
+      expect(codeOf(() => ReplicaWriteLock.take(replica.files, connection)).code).toBe('UNSUPPORTED_PLATFORM')
+      write(encodeWalIndexHeader(header))
+      replica.reopenApplier()
+      replica.applier.apply(transfers(1))
+      expect(replica.image().equals(source.image)).toBe(true)
+      replica.close()
+    },
+  )
 
   test('a WAL that is not the one of the wal-index is refused', () => {
     const replica = replicaAt()
@@ -292,7 +300,7 @@ describe('applyPages', () => {
     replica.applier.apply(source.records)
     for (const work of [60, 1]) {
       if (work > 1) transfers(work)
-      else source.commit((database) => database.exec('DELETE FROM account WHERE id > 200; VACUUM'))
+      else source.commit((database) => database.exec('DELETE FROM account WHERE id > 100; VACUUM'))
       const reader = new SqliteDatabase(replica.path, { readonly: true })
       reader.exec('BEGIN')
       const seen = reader.prepare('SELECT v FROM version').pluck()
@@ -339,7 +347,7 @@ describe('applyPages', () => {
 
   test('given up or failed half-way, it has not happened', () => {
     const replica = replicaAt()
-    source.commit((database) => database.exec("CREATE TABLE big AS SELECT zeroblob(9000000) AS b"))
+    source.commit((database) => database.exec('CREATE TABLE big AS SELECT zeroblob(9000000) AS b'))
     replica.applier.apply(source.records.slice(0, 1))
     const image = replica.image()
     const pages = replacement(replica, source.image, source.position)

@@ -8,7 +8,7 @@ import os from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { CapturedDatabase } from '../../../../test/support/captured-database.ts'
+import { CapturedDatabase } from './test-support/captured-database.ts'
 
 const CORE = fileURLToPath(new URL('../../', import.meta.url))
 

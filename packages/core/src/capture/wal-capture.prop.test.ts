@@ -7,7 +7,7 @@ import os from 'node:os'
 import path from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { LtxRecord } from '../ltx/ltx-record.ts'
-import { CapturedDatabase } from '../../../../test/support/captured-database.ts'
+import { CapturedDatabase } from './test-support/captured-database.ts'
 
 let directory = ''
 beforeEach(() => {

@@ -2,7 +2,7 @@ import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { CapturedDatabase, makeDatabase, TEST_NODE_ID } from '../../../../test/support/captured-database.ts'
+import { CapturedDatabase, makeDatabase, TEST_NODE_ID } from './test-support/captured-database.ts'
 import { InvariantError } from '../base/assert.ts'
 import { isClusterError } from '../errors/cluster-error.ts'
 import { type Disk, realDisk } from '../files/disk.ts'
@@ -167,6 +167,20 @@ test('a restart of the WAL is followed, and the guard moves on so that checkpoin
   database.close()
 })
 
+test('after the first commit of a new generation another process can copy its frames', () => {
+  const database = CapturedDatabase.open(directory)
+  const { writer } = database
+  writer.exec('CREATE TABLE t(a)')
+  database.checkpoint()
+  writer.exec('INSERT INTO t VALUES (1)')
+  const copied = (): unknown => writer.pragma('wal_checkpoint(PASSIVE)')
+  // The guard is on slot 0, where it keeps the main file as it is.
+  expect(copied()).not.toEqual([expect.objectContaining({ checkpointed: database.capture.cursor.frame })])
+  database.take()
+  expect(copied()).toEqual([{ busy: 0, log: 1, checkpointed: 1 }])
+  database.close()
+})
+
 test('a truncated WAL is an empty new generation and loses nothing', () => {
   const database = CapturedDatabase.open(directory)
   const { writer } = database
@@ -298,6 +312,22 @@ test('commits lost between two generations of the WAL stop the database', () => 
   writer.pragma('wal_checkpoint(TRUNCATE)')
   writer.exec('INSERT INTO t VALUES (9)')
   expect(() => database.capture.capture()).toThrow(/commits were made/)
+  database.close()
+})
+
+test('a database that grows by pages which are not in the WAL stops', () => {
+  makeDatabase(path.join(directory, 'database'), 4096, 0)
+  const other = new SqliteDatabase(path.join(directory, 'database'))
+  other.exec('CREATE TABLE t(a); INSERT INTO t VALUES (zeroblob(50000))')
+  other.close()
+  // As if the checksums had been taken of another, smaller database.
+  const checksums = new PageChecksums(4096)
+  checksums.set(2, 0x80000000, 1)
+  const position = { txid: txid(4n), checksum: checksums.checksum }
+  const database = CapturedDatabase.open(directory, { startAt: { position, checksums } })
+  database.writer.exec('INSERT INTO t VALUES (1)')
+  expect(() => database.capture.capture()).toThrow(/new pages are in the WAL/)
+  expect(database.capture.position).toBe(position)
   database.close()
 })
 

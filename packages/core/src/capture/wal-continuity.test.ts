@@ -3,7 +3,7 @@ import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { CapturedDatabase } from '../../../../test/support/captured-database.ts'
+import { CapturedDatabase } from './test-support/captured-database.ts'
 import { systemClock } from '../base/clock.ts'
 import { realDisk } from '../files/disk.ts'
 import { LiveFiles } from '../files/live-files.ts'
@@ -135,7 +135,7 @@ test('an empty log proves nothing', () => {
 
 test('a record that names no place in a WAL proves nothing', () => {
   const database = lifeUntilCrash((life) => void life.take())
-  const record = withHeader(database.records[0], { walOffset: 0, walBytes: 0, walSalt1: 0, walSalt2: 0 })
+  const record = changed(database.records[0], { walOffset: 0, walBytes: 0, walSalt1: 0, walSalt2: 0 })
   expect(lookFor(record)).toEqual({ kind: 'broken', reason: 'not-from-this-wal' })
   database.close()
 })
@@ -184,43 +184,48 @@ test('a damaged frame inside the record ends the WAL before it', () => {
   database.close()
 })
 
-test.for(['another content', 'a page more', 'a page less', 'another size'])(
-  'frames at the same place with %s are not the record',
-  (what) => {
-    const database = lifeUntilCrash((life) => {
-      life.take()
-      life.writer.exec('CREATE TABLE u(a); INSERT INTO u VALUES (zeroblob(9000))')
-      life.take()
-      life.writer.exec('CREATE TABLE v(a)')
-      life.take()
-    })
-    const [, , grown, last] = database.records
-    if (grown === undefined || last === undefined) throw new Error('two more records were expected')
-    const { walOffset, walBytes, walSalt1, walSalt2 } = grown.header
-    expect(walOffset).toBeGreaterThan(frameOffset(2, 4096))
-    const elsewhere = {
-      // The same number of pages and the same size, as if another commit had taken the record's place.
-      'another content': () => tampered(grown),
-      'a page more': () => withHeader(grown, { walBytes: walBytes - 4120 }),
-      'a page less': () => withHeader(last, { walOffset: walOffset - 4120, walBytes: walBytes + 4120 }),
-      'another size': () => withHeader(grown, { commit: grown.commit + 1 }),
-    }[what]
-    const record = elsewhere?.()
-    expect(record?.header).toMatchObject({ walSalt1, walSalt2 })
-    expect(lookFor(record)).toEqual({ kind: 'broken', reason: 'other-frames' })
-    // The record itself is found: it is the change that breaks the proof.
-    expect(lookFor(grown)).toMatchObject({ kind: 'continues' })
-    database.close()
-  },
-)
+test.for([
+  'another content',
+  'a page less than the record',
+  'no commit at the end',
+  'frames of the commit before',
+  'another size',
+])('frames at the same place with %s are not the record', (what) => {
+  const database = lifeUntilCrash((life) => {
+    life.take()
+    life.writer.exec('CREATE TABLE u(a); INSERT INTO u VALUES (zeroblob(9000))')
+    life.take()
+    life.writer.exec('CREATE TABLE v(a)')
+    life.take()
+  })
+  const [, , grown, last] = database.records
+  if (grown === undefined || last === undefined) throw new Error('two more records were expected')
+  const { walOffset, walBytes, walSalt1, walSalt2 } = grown.header
+  expect(walOffset).toBeGreaterThan(frameOffset(2, 4096))
+  const elsewhere = {
+    // As if another commit had taken the record's place.
+    'another content': () => tampered(grown),
+    'a page less than the record': () => changed(grown, {}, grown.pageCount + 1),
+    'no commit at the end': () => changed(grown, { walBytes: walBytes - 4120 }),
+    'frames of the commit before': () => changed(last, { walOffset: walOffset - 4120, walBytes: walBytes + 4120 }),
+    'another size': () => changed(grown, { commit: grown.commit + 1 }),
+  }[what]
+  const record = elsewhere?.()
+  expect(record?.header).toMatchObject({ walSalt1, walSalt2 })
+  expect(lookFor(record)).toEqual({ kind: 'broken', reason: 'other-frames' })
+  // The record itself is found: it is the change that breaks the proof.
+  expect(lookFor(grown)).toMatchObject({ kind: 'continues' })
+  database.close()
+})
 
-/** A record with a changed header. Its file checksum is of no interest here. */
-function withHeader(record: LtxRecord | undefined, changes: Partial<LtxRecord['header']>): LtxRecord {
+/** A record that says something else about itself. Its bytes and checksums stay. */
+function changed(record: LtxRecord | undefined, header: Partial<LtxRecord['header']>, pageCount?: number): LtxRecord {
   if (record === undefined) throw new Error('no record')
-  const header = { ...record.header, ...changes }
+  const own = { ...record.header, ...header }
   return Object.create(record, {
-    header: { value: header },
-    commit: { value: header.commit },
+    header: { value: own },
+    commit: { value: own.commit },
+    pageCount: { value: pageCount ?? record.pageCount },
   }) as LtxRecord
 }
 

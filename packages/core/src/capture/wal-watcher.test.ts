@@ -3,7 +3,7 @@ import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { CapturedDatabase } from '../../../../test/support/captured-database.ts'
+import { CapturedDatabase } from './test-support/captured-database.ts'
 import { type Clock, systemClock } from '../base/clock.ts'
 import { type WatchFile, watchFile } from '../files/file-watch.ts'
 import { WalWatcher } from './wal-watcher.ts'
@@ -31,12 +31,14 @@ class HandClock implements Clock {
     return { cancel: () => void this.timers.delete(fire) }
   }
   fireAll(): void {
-    for (const fire of [...this.timers]) fire()
+    // Those that are set meanwhile wait for the next call.
+    const due = Array.from(this.timers)
+    for (const fire of due) fire()
   }
 }
 
 /** A watcher over stand-ins: `event` and `fail` play the operating system. */
-function standIn(options: { hasUncaptured?: () => boolean; canWatch?: boolean } = {}) {
+function standIn(options: { hasUncaptured?: () => boolean; canWatch?: boolean; failure?: Error } = {}) {
   const clock = new HandClock()
   let changes = 0
   let watchesClosed = 0
@@ -49,19 +51,25 @@ function standIn(options: { hasUncaptured?: () => boolean; canWatch?: boolean } 
     return { close: () => void watchesClosed++ }
   }
   const lost: unknown[] = []
+  const failures: unknown[] = []
   const watcher = new WalWatcher({
     walPath: 'database-wal',
     watch,
     clock,
     pollMs: 250,
     hasUncaptured: options.hasUncaptured ?? (() => true),
-    onChange: () => void changes++,
+    onChange: () => {
+      changes++
+      if (options.failure !== undefined) throw options.failure
+    },
+    onFailure: (error) => void failures.push(error),
     onWatchLost: (error) => void lost.push(error),
   })
   return {
     watcher,
     clock,
     lost,
+    failures,
     changes: () => changes,
     watchesClosed: () => watchesClosed,
     event: () => event(),
@@ -84,6 +92,7 @@ test('a commit of another process is noticed and captured', async () => {
       database.take(true)
       seen.resolve()
     },
+    onFailure: (error) => seen.reject(error),
   })
   watcher.open()
   await nextTurn()
@@ -179,4 +188,18 @@ test('without a watch from the beginning the poll alone finds commits', async ()
   await nextTurn()
   expect(changes()).toBe(before + 1)
   watcher.close()
+})
+
+test('a capture that throws closes the watcher, and what it threw is handed on once', async () => {
+  const failure = new Error('CORRUPT_DATA')
+  const { watcher, clock, event, changes, failures } = standIn({ failure })
+  watcher.open()
+  await nextTurn()
+  expect(failures).toEqual([failure])
+  event()
+  clock.fireAll()
+  await nextTurn()
+  expect(failures).toHaveLength(1)
+  expect(changes()).toBe(1)
+  expect(clock.timers.size).toBe(0)
 })

@@ -5,9 +5,9 @@
  * something to capture, and `onChange` is called if there is. Our own commits raise events too, and are mostly captured by
  * the time the mark is looked at, so they cost one read of 96 bytes.
  *
- * Promises: never calls after `close()`. Without a working watch (error, no inotify instance left) the poll goes on alone.
- * A commit is noticed within `pollMs` at the latest, unless `onChange` throws, which ends the watching: what it throws is
- * the caller's to handle, not ours to swallow.
+ * Promises: never calls after `close()`. Without a working watch (error, no inotify instance left) the poll goes on alone,
+ * so a commit is noticed within `pollMs` at the latest. When looking or capturing throws, the watcher closes itself and
+ * says so once: a WAL that cannot be captured is not looked at again and again.
  */
 import type { Clock, Timer } from '../base/clock.ts'
 import type { FileWatch, WatchFile } from '../files/file-watch.ts'
@@ -24,6 +24,8 @@ export interface WalWatcherParts {
   hasUncaptured(): boolean
   /** Captures. Called from the event loop, at most once per turn. */
   onChange(): void
+  /** Told what `hasUncaptured` or `onChange` threw; the watcher is closed by then. */
+  onFailure(error: unknown): void
   /** Told once when only the poll is left. */
   onWatchLost?: ((error: unknown) => void) | undefined
 }
@@ -77,7 +79,12 @@ export class WalWatcher {
     if (this.#closed || this.#look !== undefined) return
     this.#look = setImmediate(() => {
       this.#look = undefined
-      if (this.#parts.hasUncaptured()) this.#parts.onChange()
+      try {
+        if (this.#parts.hasUncaptured()) this.#parts.onChange()
+      } catch (error) {
+        this.close()
+        this.#parts.onFailure(error)
+      }
     })
   }
 

@@ -22,7 +22,9 @@ export interface FileIdentity {
 /** The same file in the same state. */
 export function sameIdentity(a: FileIdentity | undefined, b: FileIdentity | undefined): boolean {
   if (a === undefined || b === undefined) return false
-  return a.inode === b.inode && a.sizeBytes === b.sizeBytes && a.modifiedNs === b.modifiedNs && a.changedNs === b.changedNs
+  return (
+    a.inode === b.inode && a.sizeBytes === b.sizeBytes && a.modifiedNs === b.modifiedNs && a.changedNs === b.changedNs
+  )
 }
 
 /** Dotted, stable, e.g. `log.append`, `apply.write-frames`. */

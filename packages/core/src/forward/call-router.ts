@@ -55,7 +55,8 @@ export class CallRouter {
       let failure: ClusterError | undefined
       for (const candidate of await this.#candidates(target, deadlineMs)) {
         try {
-          if (candidate.address === undefined) return await functions.run(name, input, members.self.nodeName, deadlineMs)
+          if (candidate.address === undefined)
+            return await functions.run(name, input, members.self.nodeName, deadlineMs)
           return await this.#send(candidate, body, deadlineMs)
         } catch (error) {
           if (!isClusterError(error, 'PEER_UNREACHABLE') && !isClusterError(error, 'NOT_PRIMARY')) throw error
@@ -73,7 +74,10 @@ export class CallRouter {
     const client = this.#parts.peers.client(candidate.address as string)
     const { state } = client
     if (candidate.name !== undefined && state.kind === 'connected' && state.hello.nodeName !== candidate.name) {
-      throw new ClusterError('NO_SUCH_NODE', `${client.address} answers as node "${state.hello.nodeName}", not "${candidate.name}"`)
+      throw new ClusterError(
+        'NO_SUCH_NODE',
+        `${client.address} answers as node "${state.hello.nodeName}", not "${candidate.name}"`,
+      )
     }
     const reply = await this.#request(client, body, deadlineMs)
     if (reply.kind === 'failure') throw decodeFailure(reply.body)
@@ -127,7 +131,11 @@ export class CallRouter {
       .filter((member) => member.grpcAddress !== '')
       .map(({ grpcAddress, nodeName }) => {
         const state = peers.peek(grpcAddress)?.state
-        return { address: grpcAddress, name: nodeName, rttMs: (state?.kind === 'connected' ? state.rttMs : undefined) ?? Number.POSITIVE_INFINITY }
+        return {
+          address: grpcAddress,
+          name: nodeName,
+          rttMs: (state?.kind === 'connected' ? state.rttMs : undefined) ?? Number.POSITIVE_INFINITY,
+        }
       })
       .toSorted((a, b) => a.rttMs - b.rttMs || 0)
     if (near.length > 0) return near

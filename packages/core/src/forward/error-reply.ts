@@ -59,7 +59,8 @@ export function fromFailure(failure: Failure): unknown {
     case 'application': {
       const Class = Object.hasOwn(BUILT_IN, failure.name) ? BUILT_IN[failure.name as keyof typeof BUILT_IN] : Error
       const error = new Class(failure.message)
-      if (error.name !== failure.name) Object.defineProperty(error, 'name', { value: failure.name, configurable: true, writable: true })
+      if (error.name !== failure.name)
+        Object.defineProperty(error, 'name', { value: failure.name, configurable: true, writable: true })
       return failure.code === undefined ? error : Object.assign(error, { code: failure.code })
     }
     default:
@@ -77,16 +78,28 @@ export function encodeFailure(error: unknown): Buffer {
 /** What to throw; a failure that cannot be read is `WRITE_OUTCOME_UNKNOWN`. */
 export function decodeFailure(bytes: Buffer): unknown {
   try {
-    const failure = new PlainReader(bytes).value() as Failure
-    if (failure.kind === 'cluster' && !Object.hasOwn(errorTable, failure.code)) return unreadable()
-    return fromFailure(failure)
+    const reader = new PlainReader(bytes)
+    const failure = reader.value()
+    return reader.isAtEnd && isFailure(failure) ? fromFailure(failure) : unreadable()
   } catch (error) {
     return unreadable(error)
   }
 }
 
+function isFailure(value: unknown): value is Failure {
+  if (typeof value !== 'object' || value === null || !('kind' in value)) return false
+  const { kind, code, message } = value as { kind: unknown; code?: unknown; message?: unknown }
+  if (kind === 'thrown') return true
+  if (typeof message !== 'string') return false
+  // A later release may know more codes; what they mean for the write is not known here.
+  if (kind === 'cluster') return typeof code === 'string' && Object.hasOwn(errorTable, code)
+  return kind === 'application' || (kind === 'sqlite' && typeof code === 'string')
+}
+
 function unreadable(cause?: unknown): ClusterError {
-  return new ClusterError('WRITE_OUTCOME_UNKNOWN', 'the other node answered with an error that cannot be read here', { cause })
+  return new ClusterError('WRITE_OUTCOME_UNKNOWN', 'the other node answered with an error that cannot be read here', {
+    cause,
+  })
 }
 
 /** Anything made plain: what cannot cross is replaced by its text, so that an error never fails to be reported. */
@@ -107,7 +120,7 @@ function plain(value: unknown, depth: number): PlainValue {
   if (depth >= DEPTH_MAX) return '…'
   if (Array.isArray(value)) return value.map((item) => plain(item, depth + 1))
   if (value instanceof Error) return value.message
-  return isPlainObject(value) ? plainObject(value, depth) : String(value)
+  return isPlainObject(value) ? plainObject(value, depth) : Object.prototype.toString.call(value)
 }
 
 function plainObject(value: object, depth: number): { readonly [key: string]: PlainValue } {

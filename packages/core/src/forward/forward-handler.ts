@@ -46,7 +46,10 @@ export class ForwardHandler {
     if (!leadership.isPrimary) throw leadership.notPrimary()
     const call = readable(() => decodeCall(request.body, request.deadlineMs - clock.monotonicMs()))
     const { nodeId, nodeName, region } = request.peer
-    const answer = await executeHere(call, { origin: { kind: 'peer', nodeId, nodeName, region }, deadlineMs: request.deadlineMs })
+    const answer = await executeHere(call, {
+      origin: { kind: 'peer', nodeId, nodeName, region },
+      deadlineMs: request.deadlineMs,
+    })
     return this.#encode(answer)
   }
 
@@ -55,11 +58,15 @@ export class ForwardHandler {
     try {
       return this.#bounded(this.#codec.encodeAnswer(answer))
     } catch (error) {
-      throw new ClusterError('ANSWER_DROPPED', `database "${answer.database}": the write is applied; its answer cannot be sent`, {
-        cause: error,
-        details: { position: answer.position, epoch: answer.epoch, requestId: answer.requestId },
-        hint: isClusterError(error) ? error.summary : undefined,
-      })
+      throw new ClusterError(
+        'ANSWER_DROPPED',
+        `database "${answer.database}": the write is applied; its answer cannot be sent`,
+        {
+          cause: error,
+          details: { position: answer.position, epoch: answer.epoch, requestId: answer.requestId },
+          hint: isClusterError(error) ? error.summary : undefined,
+        },
+      )
     }
   }
 
@@ -74,7 +81,10 @@ export class ForwardHandler {
   #bounded(body: Buffer): Buffer {
     const { messageBytesMax } = this.#parts
     if (body.length <= messageBytesMax) return body
-    throw new ClusterError('ANSWER_DROPPED', `the answer has ${body.length} bytes, a channel carries ${messageBytesMax}`)
+    throw new ClusterError(
+      'ANSWER_DROPPED',
+      `the answer has ${body.length} bytes, a channel carries ${messageBytesMax}`,
+    )
   }
 
   #fail(request: IncomingRequest, error: unknown): void {

@@ -144,9 +144,13 @@ export class Forwarder {
     const primary: PrimaryInfo = leadership.primary() ?? (await leadership.waitForPrimary(deadlineMs))
     if (primary.isSelf) return undefined
     if (primary.grpcAddress !== undefined) return primary.grpcAddress
-    throw new ClusterError('PRIMARY_IS_LITEFS', `database "${call.database}": the primary "${primary.name}" is a LiteFS node`, {
-      hint: 'Write on the host of the primary, or let a Litefleet node become primary.',
-    })
+    throw new ClusterError(
+      'PRIMARY_IS_LITEFS',
+      `database "${call.database}": the primary "${primary.name}" is a LiteFS node`,
+      {
+        hint: 'Write on the host of the primary, or let a Litefleet node become primary.',
+      },
+    )
   }
 
   #here(call: WriteCall, deadlineMs: number): Promise<WriteAnswer> {
@@ -157,7 +161,9 @@ export class Forwarder {
     try {
       return decodeWriteAnswer(body, call.database)
     } catch (error) {
-      throw new ClusterError('WRITE_OUTCOME_UNKNOWN', `database "${call.database}": the answer cannot be read`, { cause: error })
+      throw new ClusterError('WRITE_OUTCOME_UNKNOWN', `database "${call.database}": the answer cannot be read`, {
+        cause: error,
+      })
     }
   }
 
@@ -169,10 +175,24 @@ export class Forwarder {
       const { result, position, epoch, requestId, replayed, uncounted } = answer
       // The primary's answer to `local` is about itself; the caller's own node is what was missed.
       const level = call.await === 'local' ? 'none' : answer.level
-      throw new ClusterError('NOT_YET_VISIBLE', `database "${call.database}": the write is committed, but this node did not show it in time`, {
-        cause: error,
-        details: { database: call.database, awaited: call.await, level, result, position, epoch, requestId, replayed, uncounted },
-      })
+      throw new ClusterError(
+        'NOT_YET_VISIBLE',
+        `database "${call.database}": the write is committed, but this node did not show it in time`,
+        {
+          cause: error,
+          details: {
+            database: call.database,
+            awaited: call.await,
+            level,
+            result,
+            position,
+            epoch,
+            requestId,
+            replayed,
+            uncounted,
+          },
+        },
+      )
     }
     return call.await === 'local' ? { ...answer, level: 'local' } : answer
   }
@@ -183,17 +203,25 @@ export class Forwarder {
     // Too old for the ledger: it says itself that the outcome is unknown, and that asking again is of no use.
     if (error.code === 'REQUEST_TOO_OLD') return error
     if (unknown !== undefined) {
-      return new ClusterError('WRITE_OUTCOME_UNKNOWN', `database "${database}": the write was sent, but its fate is not known: ${unknown.summary}`, {
-        cause: error,
-        details: { ...details, lastError: error.code },
-        hint: `Repeating is safe with the same idempotency key only. This attempt had request id ${requestId}.`,
-      })
+      return new ClusterError(
+        'WRITE_OUTCOME_UNKNOWN',
+        `database "${database}": the write was sent, but its fate is not known: ${unknown.summary}`,
+        {
+          cause: error,
+          details: { ...details, lastError: error.code },
+          hint: `Repeating is safe with the same idempotency key only. This attempt had request id ${requestId}.`,
+        },
+      )
     }
     if (!isRouting || error.code === 'CLOSED') return error
-    return new ClusterError('NO_PRIMARY', `database "${database}": no primary could be reached before the deadline: ${error.summary}`, {
-      cause: error,
-      details,
-    })
+    return new ClusterError(
+      'NO_PRIMARY',
+      `database "${database}": no primary could be reached before the deadline: ${error.summary}`,
+      {
+        cause: error,
+        details,
+      },
+    )
   }
 }
 

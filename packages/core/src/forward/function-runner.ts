@@ -36,8 +36,10 @@ export class FunctionRunner {
   /** @throws UNKNOWN_PROCEDURE, PEER_QUEUE_FULL, DEADLINE_EXCEEDED, CALL_OUTCOME_UNKNOWN; what the function throws */
   async run(name: string, input: PlainValue, caller: string, deadlineMs: number): Promise<PlainValue> {
     const body = this.#functions.get(name)
-    if (this.#running.size >= RUNNING_MAX) throw new ClusterError('PEER_QUEUE_FULL', `${RUNNING_MAX} functions are running already`)
-    if (deadlineMs <= this.#clock.monotonicMs()) throw new ClusterError('DEADLINE_EXCEEDED', `function "${name}" was not started in time`)
+    if (this.#running.size >= RUNNING_MAX)
+      throw new ClusterError('PEER_QUEUE_FULL', `${RUNNING_MAX} functions are running already`)
+    if (deadlineMs <= this.#clock.monotonicMs())
+      throw new ClusterError('DEADLINE_EXCEEDED', `function "${name}" was not started in time`)
     const expired = Promise.withResolvers<never>()
     const running: Running = { name, deadlineMs, abort: new AbortController(), fail: expired.reject }
     this.#running.add(running)
@@ -52,13 +54,17 @@ export class FunctionRunner {
   /** Tells every running function that nobody waits any more, and fails its caller. */
   close(): void {
     this.#sweep.stop()
-    for (const running of this.#running) this.#end(running, new ClusterError('CALL_OUTCOME_UNKNOWN', `function "${running.name}": the node closed`))
+    for (const running of this.#running)
+      this.#end(running, new ClusterError('CALL_OUTCOME_UNKNOWN', `function "${running.name}": the node closed`))
   }
 
   #expire(nowMs: number): boolean {
     for (const running of this.#running) {
       if (running.deadlineMs > nowMs) continue
-      this.#end(running, new ClusterError('CALL_OUTCOME_UNKNOWN', `function "${running.name}" did not end in time; it may still run`))
+      this.#end(
+        running,
+        new ClusterError('CALL_OUTCOME_UNKNOWN', `function "${running.name}" did not end in time; it may still run`),
+      )
     }
     return this.#running.size > 0
   }

@@ -16,7 +16,8 @@ export class FunctionTable {
 
   /** @throws INVALID_OPTION when the name is taken */
   register(name: string, body: RemoteBody): void {
-    if (this.#functions.has(name)) throw new ClusterError('INVALID_OPTION', `a function "${name}" is registered already`)
+    if (this.#functions.has(name))
+      throw new ClusterError('INVALID_OPTION', `a function "${name}" is registered already`)
     this.#functions.set(name, body)
   }
 

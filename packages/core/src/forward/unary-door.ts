@@ -37,7 +37,12 @@ export interface UnaryDoorParts {
   readonly nodeName: string
 }
 
-const LEVELS = { none: 'NAMED_LEVEL_NONE', local: 'NAMED_LEVEL_LOCAL', majority: 'NAMED_LEVEL_MAJORITY', all: 'NAMED_LEVEL_ALL' } as const
+const LEVELS = {
+  none: 'NAMED_LEVEL_NONE',
+  local: 'NAMED_LEVEL_LOCAL',
+  majority: 'NAMED_LEVEL_MAJORITY',
+  all: 'NAMED_LEVEL_ALL',
+} as const
 const KEY_LENGTH_MAX = 255
 const REPLICAS_MAX = 100
 
@@ -64,7 +69,9 @@ export class UnaryDoor {
     const input = decodePlainValue(request.input)
     const timeoutMs = deadlineMs - this.#parts.clock.monotonicMs()
     try {
-      return { value: encodePlainValue(await this.#parts.forwarder.call(target, request.functionName, input, timeoutMs)) }
+      return {
+        value: encodePlainValue(await this.#parts.forwarder.call(target, request.functionName, input, timeoutMs)),
+      }
     } catch (error) {
       return { failure: encodeWireFailure(error) }
     }
@@ -88,7 +95,8 @@ export class UnaryDoor {
 
 function decodeWrite(wire: WireWriteRequest, timeoutMs: number): WriteCall {
   const key = wire.idempotencyKey
-  if (key.length > KEY_LENGTH_MAX) throw new ClusterError('INVALID_REQUEST', `an idempotency key has at most ${KEY_LENGTH_MAX} characters`)
+  if (key.length > KEY_LENGTH_MAX)
+    throw new ClusterError('INVALID_REQUEST', `an idempotency key has at most ${KEY_LENGTH_MAX} characters`)
   return {
     database: databaseName(wire.database),
     operation: decodeOperation(wire),
@@ -100,16 +108,23 @@ function decodeWrite(wire: WireWriteRequest, timeoutMs: number): WriteCall {
 }
 
 function decodeOperation({ batch, procedure }: WireWriteRequest): WriteOperation {
-  if (procedure !== undefined) return { kind: 'procedure', name: procedure.name, input: decodePlainValue(procedure.input) }
-  if (batch === undefined || batch.statements.length === 0) throw new ClusterError('INVALID_REQUEST', 'a write has no statements')
+  if (procedure !== undefined)
+    return { kind: 'procedure', name: procedure.name, input: decodePlainValue(procedure.input) }
+  if (batch === undefined || batch.statements.length === 0)
+    throw new ClusterError('INVALID_REQUEST', 'a write has no statements')
   return { kind: 'batch', statements: batch.statements.map(decodeStatement) }
 }
 
 function decodeStatement(wire: WireStatement): SqlStatement {
   const { sql, positional, named, safeIntegers } = wire
   if (named.length === 0) return { sql, params: positional.map(decodeSqlValue), safeIntegers }
-  if (positional.length > 0) throw new ClusterError('INVALID_REQUEST', 'a statement has positional and named parameters')
-  return { sql, params: Object.fromEntries(named.map(({ name, value }) => [name, decodeSqlValue(value)])), safeIntegers }
+  if (positional.length > 0)
+    throw new ClusterError('INVALID_REQUEST', 'a statement has positional and named parameters')
+  return {
+    sql,
+    params: Object.fromEntries(named.map(({ name, value }) => [name, decodeSqlValue(value)])),
+    safeIntegers,
+  }
 }
 
 function decodeRequestId(bytes: Uint8Array): RequestId | undefined {
@@ -167,12 +182,27 @@ function encodeWireFailure(error: unknown): WireFailure {
     case 'cluster': {
       const { outcome, retry } = errorTable[failure.code]
       const details = encodePlainValue(failure.details)
-      return { ...nothing, kind: 'CLUSTER', code: failure.code, message: failure.message, outcome, retry, hint: failure.hint ?? '', details }
+      return {
+        ...nothing,
+        kind: 'CLUSTER',
+        code: failure.code,
+        message: failure.message,
+        outcome,
+        retry,
+        hint: failure.hint ?? '',
+        details,
+      }
     }
     case 'sqlite':
       return { ...nothing, kind: 'SQLITE', code: failure.code, message: failure.message, name: 'SqliteError' }
     case 'application':
-      return { ...nothing, kind: 'APPLICATION', code: textOf(failure.code), message: failure.message, name: failure.name }
+      return {
+        ...nothing,
+        kind: 'APPLICATION',
+        code: textOf(failure.code),
+        message: failure.message,
+        name: failure.name,
+      }
     default:
       return { ...nothing, kind: 'APPLICATION', code: '', message: textOf(failure.value) }
   }

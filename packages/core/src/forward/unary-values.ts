@@ -89,7 +89,9 @@ export function decodePlainValue(wire: WirePlainValue | null | undefined, depth 
       return wire.list?.items.map((item) => decodePlainValue(item, depth + 1))
     case 'object':
       // fromEntries defines own properties, whatever their names.
-      return Object.fromEntries((wire.object?.entries ?? []).map(({ key, value }) => [key, decodePlainValue(value, depth + 1)]))
+      return Object.fromEntries(
+        (wire.object?.entries ?? []).map(({ key, value }) => [key, decodePlainValue(value, depth + 1)]),
+      )
     default:
       throw new ClusterError('INVALID_REQUEST', 'a value has an unknown kind')
   }

@@ -88,7 +88,8 @@ export class Leadership {
 
   /** The term in which this node may commit now. Throws `NOT_PRIMARY`, with the primary and the reason in the details. */
   requirePrimary(): Term {
-    if (this.#role.kind === 'primary' && this.#role.term.lease.isHeld(this.#parts.options.marginMs)) return this.#role.term
+    if (this.#role.kind === 'primary' && this.#role.term.lease.isHeld(this.#parts.options.marginMs))
+      return this.#role.term
     throw this.notPrimary()
   }
 
@@ -96,8 +97,14 @@ export class Leadership {
   notPrimary(): ClusterError {
     const { name } = this.#parts.self()
     const primary = this.primary()
-    const reason = this.#role.kind === 'detached' ? this.#role.reason : this.#role.kind === 'primary' ? 'lease-lost' : this.#role.kind
-    const where = primary === undefined || primary.isSelf ? 'no primary is known here' : `the primary is "${primary.name}"`
+    const reason =
+      this.#role.kind === 'detached'
+        ? this.#role.reason
+        : this.#role.kind === 'primary'
+          ? 'lease-lost'
+          : this.#role.kind
+    const where =
+      primary === undefined || primary.isSelf ? 'no primary is known here' : `the primary is "${primary.name}"`
     return new ClusterError('NOT_PRIMARY', `node "${name}" is not the primary (${reason}); ${where}`, {
       details: { node: name, reason, primary: primary?.isSelf === false ? primary : undefined },
     })
@@ -118,7 +125,8 @@ export class Leadership {
     const primary = this.primary()
     if (primary !== undefined) return Promise.resolve(primary)
     if (this.#role.kind === 'closed') return Promise.reject(closed())
-    if (this.#waiters.size >= WAITERS_MAX || deadlineMs <= this.#parts.clock.monotonicMs()) return Promise.reject(this.#noPrimary())
+    if (this.#waiters.size >= WAITERS_MAX || deadlineMs <= this.#parts.clock.monotonicMs())
+      return Promise.reject(this.#noPrimary())
     return new Promise((resolve, reject) => {
       const abort = (): void => {
         this.#waiters.delete(waiter)
@@ -207,7 +215,8 @@ export class Leadership {
       if (over.signal.aborted) return
       progress()
       this.#apply({ kind: 'office-taken' })
-      if (!over.signal.aborted) await new Promise((resolve) => over.signal.addEventListener('abort', resolve, { once: true }))
+      if (!over.signal.aborted)
+        await new Promise((resolve) => over.signal.addEventListener('abort', resolve, { once: true }))
     } finally {
       this.#endTerm = undefined
       lease.lost.removeEventListener('abort', lost)
@@ -257,7 +266,9 @@ export class Leadership {
   #noPrimary(): ClusterError {
     const role = this.#role
     const reason = role.kind === 'detached' ? role.reason : role.kind
-    return new ClusterError('NO_PRIMARY', `no primary was known before the deadline (this node: ${reason})`, { details: { reason } })
+    return new ClusterError('NO_PRIMARY', `no primary was known before the deadline (this node: ${reason})`, {
+      details: { reason },
+    })
   }
 }
 

@@ -27,7 +27,9 @@ export interface StaticLeaseParts {
 }
 
 export function createStaticLease(parts: StaticLeaseParts): Lease {
-  return parts.primary === true ? new StaticPrimaryLease(parts.epochs) : new StaticReplicaLease(parts, parts.primary.url)
+  return parts.primary === true
+    ? new StaticPrimaryLease(parts.epochs)
+    : new StaticReplicaLease(parts, parts.primary.url)
 }
 
 class StaticPrimaryLease implements Lease {

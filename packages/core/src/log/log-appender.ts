@@ -42,7 +42,12 @@ export class LogAppender {
   readonly #segments: Segment[]
   readonly #cache: TailCache
   readonly #zero: LogTail
-  readonly #flush = new SharedFlush(() => this.#flushNewest())
+  readonly #flush = new SharedFlush(
+    () => this.#flushNewest(),
+    () => this.#appends,
+  )
+  /** Calls of `append`, failed ones too. */
+  #appends = 0
   #syncedTail: LogTail
   #failure: unknown
   #isClosed = false
@@ -85,6 +90,7 @@ export class LogAppender {
     this.requireUsable()
     requireContiguous(this.tail, entries)
     const mark = this.#mark()
+    this.#appends++
     try {
       for (let i = 0; i < entries.length; ) i += this.#appendSome(entries, i)
     } catch (error) {

@@ -54,7 +54,8 @@ export function recoverLog(disk: Disk, directory: string): RecoveredLog {
   const work = new Recovery(disk)
   try {
     const lastHeader = work.run(files)
-    if (work.hasRemoved) disk.syncDirectory('log.open', directory)
+    // Also when nothing was removed: a killed process may have made or renamed files whose names are not durable yet.
+    disk.syncDirectory('log.open', directory)
     const { cutBytes, cutRecords, droppedBytes, droppedSegments } = work
     return {
       segments: work.segments,
@@ -73,7 +74,6 @@ class Recovery {
   cutRecords = 0
   droppedBytes = 0
   droppedSegments = 0
-  hasRemoved = false
   readonly #disk: Disk
 
   constructor(disk: Disk) {
@@ -173,7 +173,6 @@ class Recovery {
   #remove(file: string): number {
     const bytes = Number(this.#disk.identity('log.open', file)?.sizeBytes ?? 0n)
     this.#disk.remove('log.open', file)
-    this.hasRemoved = true
     return bytes
   }
 }

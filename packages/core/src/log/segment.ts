@@ -1,7 +1,7 @@
 /**
  * One segment file of the log (bytes: segment-format.ts) with its index and at most one descriptor.
  *
- * Relies on: one owner, which appends to its newest segment only and makes the directory durable after `create`.
+ * Relies on: one owner, which appends to its newest segment only.
  * Promises: `bytes` and the index speak of whole records only; `syncedBytes` of them survive a power cut. A descriptor is
  * never closed under a running `fdatasync`: its number could be another file's by then.
  */
@@ -53,12 +53,16 @@ export class Segment {
     this.#end = base
   }
 
-  /** Writes a new file; neither it nor its name is durable yet. A file of that name is overwritten. */
+  /**
+   * Makes a new file with a durable header; the name is made durable by the caller. A file of that name is overwritten.
+   * The header has to be durable because it alone says where the log stands once older segments are pruned.
+   */
   static create(disk: Disk, directory: string, base: LogTail): Segment {
     const segment = new Segment(disk, path.join(directory, segmentName(base)), base)
     segment.#fd = disk.open('log.new-segment', segment.file, 'w+')
     try {
       disk.write('log.new-segment', segment.#fd, encodeSegmentHeader(base), 0, SEGMENT_HEADER_BYTES, 0)
+      segment.syncNow()
     } catch (error) {
       segment.close()
       disk.remove('log.new-segment', segment.file)

@@ -1,26 +1,31 @@
 /**
  * Lets many callers share one flush.
  *
- * Promises: a caller's promise settles with a run of the work that began after the call, so everything the caller did
- * before is covered; at most one run at a time, and at most one more waiting behind it, however many callers there are.
+ * Promises: a caller's promise settles with a run of the work that covers everything there was at the call: the running
+ * one when nothing was added since it began, else the next. At most one run at a time and at most one waiting behind it,
+ * however many callers there are.
  */
 export class SharedFlush {
   readonly #work: () => Promise<void>
-  #running: Promise<void> | undefined
+  readonly #version: () => number
+  #running: { readonly version: number; readonly promise: Promise<void> } | undefined
   #waiting: Promise<void> | undefined
 
-  constructor(work: () => Promise<void>) {
+  /** @param version another number whenever there is something new to flush */
+  constructor(work: () => Promise<void>, version: () => number) {
     this.#work = work
+    this.#version = version
   }
 
   run(): Promise<void> {
+    if (this.#running?.version === this.#version()) return this.#running.promise
     if (this.#waiting !== undefined) return this.#waiting
     if (this.#running === undefined) return this.#begin()
     const follow = (): Promise<void> => {
       this.#waiting = undefined
       return this.#begin()
     }
-    this.#waiting = this.#running.then(follow, follow)
+    this.#waiting = this.#running.promise.then(follow, follow)
     return this.#waiting
   }
 
@@ -30,14 +35,15 @@ export class SharedFlush {
   }
 
   #begin(): Promise<void> {
-    const run = this.#work().finally(() => {
+    const version = this.#version()
+    const promise = this.#work().finally(() => {
       this.#running = undefined
     })
-    this.#running = run
-    return run
+    this.#running = { version, promise }
+    return promise
   }
 
   #last(): Promise<void> | undefined {
-    return this.#waiting ?? this.#running
+    return this.#waiting ?? this.#running?.promise
   }
 }

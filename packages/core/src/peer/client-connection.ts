@@ -15,7 +15,14 @@ import { admitAnswerer, type Hello, type LocalHello } from './hello.ts'
 import { Liveness } from './liveness.ts'
 import type { ResolvedPeerOptions } from './peer-options.ts'
 import { type PeerProtocol, PROTOCOL_VERSION } from './protocol.ts'
-import { decodeHello, decodeMember, encodeHello, type Member, type PeerMessage, type WireReply } from './wire-messages.ts'
+import {
+  decodeHello,
+  decodeMember,
+  encodeHello,
+  type Member,
+  type PeerMessage,
+  type WireReply,
+} from './wire-messages.ts'
 
 export interface ConnectionParts<Item> {
   readonly address: string

@@ -43,8 +43,18 @@ describe('Liveness', () => {
     const deaths: number[] = []
     let tick: () => void = () => undefined
     // A process that did not run: its timers fire late, all of them, before anything can be read.
-    const late = { ...clock, nowMs: () => 0, monotonicMs: () => clock.monotonicMs(), setTimer: (_: number, action: () => void) => ((tick = action), { cancel() {} }) }
-    const liveness = new Liveness({ clock: late, keepaliveMs: 100, silenceMs: 400, ping: () => undefined, dead: (ms) => deaths.push(ms) })
+    const late = {
+      nowMs: () => 0,
+      monotonicMs: () => clock.monotonicMs(),
+      setTimer: (_: number, action: () => void) => ((tick = action), { cancel() {} }),
+    }
+    const liveness = new Liveness({
+      clock: late,
+      keepaliveMs: 100,
+      silenceMs: 400,
+      ping: () => undefined,
+      dead: (ms) => deaths.push(ms),
+    })
     clock.advance(10_000)
     tick()
     expect(deaths).toEqual([])

@@ -76,8 +76,7 @@ export interface ProcessFacts {
   readonly platform: string
 }
 
-export interface WireStatus
-  extends Omit<NodeStatus, 'role' | 'primary' | 'databases' | 'members' | 'process'> {
+export interface WireStatus extends Omit<NodeStatus, 'role' | 'primary' | 'databases' | 'members' | 'process'> {
   readonly role: string
   readonly primary?: WireMember | null
   readonly databases: readonly WireDatabaseStatus[]
@@ -201,6 +200,6 @@ function decodeOptionalPosition(wire: WirePosition | null | undefined): Position
   return wire === undefined || wire === null ? undefined : decodePosition(wire)
 }
 
-function cardOf({ positions: _, ...card }: Member): NodeCard {
-  return card
+function cardOf({ nodeId, nodeName, region, grpcAddress, httpUrl, role }: Member): NodeCard {
+  return { nodeId, nodeName, region, grpcAddress, httpUrl, role }
 }

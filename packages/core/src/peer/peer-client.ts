@@ -294,7 +294,11 @@ export class PeerClient {
   #notConnected(cause: unknown = this.#lastError): ClusterError {
     if (this.#isClosed) return new ClusterError('CLOSED', `the client of ${this.address} was closed`)
     if (isClusterError(cause) && REFUSALS.includes(cause.code)) return cause
-    const why = isClusterError(cause) ? cause.summary : this.#isLeaving ? `${this.address} is closing` : `${this.address}: not connected yet`
+    const why = isClusterError(cause)
+      ? cause.summary
+      : this.#isLeaving
+        ? `${this.address} is closing`
+        : `${this.address}: not connected yet`
     return new ClusterError('PEER_UNREACHABLE', why, { cause, details: { peer: this.address } })
   }
 

@@ -43,7 +43,9 @@ export class PeerPool {
 
   constructor(parts: PeerPoolParts) {
     this.#parts = parts
-    this.#sweep = new CoarseTimer(parts.clock, parts.options.clientIdleMs / SWEEPS_PER_IDLE, (nowMs) => this.#closeUnused(nowMs))
+    this.#sweep = new CoarseTimer(parts.clock, parts.options.clientIdleMs / SWEEPS_PER_IDLE, (nowMs) =>
+      this.#closeUnused(nowMs),
+    )
   }
 
   /**
@@ -104,7 +106,8 @@ export class PeerPool {
 
   #closeUnused(nowMs: number): boolean {
     for (const [address, { client, usedMs }] of this.#clients) {
-      if (this.#isIdle(address, client) && nowMs - usedMs >= this.#parts.options.clientIdleMs) this.#drop(address, client)
+      if (this.#isIdle(address, client) && nowMs - usedMs >= this.#parts.options.clientIdleMs)
+        this.#drop(address, client)
     }
     return this.#clients.size > 0
   }

@@ -16,7 +16,13 @@ import {
 import type { Clock } from '../base/clock.ts'
 import { ClusterError } from '../errors/cluster-error.ts'
 import type { ReplicaReport } from '../position/replica-report.ts'
-import { answerToken, type ClusterKeys, type TokenPurpose, TokenVerifier, type VerifiedToken } from '../request/cluster-token.ts'
+import {
+  answerToken,
+  type ClusterKeys,
+  type TokenPurpose,
+  TokenVerifier,
+  type VerifiedToken,
+} from '../request/cluster-token.ts'
 import { channelOptions } from './client-connection.ts'
 import { innerTimeoutMs } from './deadline-margin.ts'
 import { toStatus } from './grpc-errors.ts'
@@ -91,7 +97,8 @@ export class PeerServer {
     return new Promise((resolve, reject) => {
       this.#server.bindAsync(address, ServerCredentials.createInsecure(), (error, bound) => {
         if (error === null) resolve(bound)
-        else reject(new ClusterError('LISTEN_FAILED', `cannot listen on ${address}: ${error.message}`, { cause: error }))
+        else
+          reject(new ClusterError('LISTEN_FAILED', `cannot listen on ${address}: ${error.message}`, { cause: error }))
       })
     })
   }
@@ -118,7 +125,7 @@ export class PeerServer {
     const drained = Promise.all([...this.#sessions].map((session) => session.drain('the node is closing')))
     await Promise.race([drained, late.promise])
     timer.cancel()
-    for (const session of [...this.#sessions]) session.close()
+    for (const session of this.#sessions) session.close()
     this.#server.forceShutdown()
   }
 
@@ -172,7 +179,10 @@ export class PeerServer {
     const proof = this.#tokens.verify(token, purpose)
     const { clusterId } = this.#parts.hello()
     if (proof.clusterId !== '' && clusterId !== '' && proof.clusterId !== clusterId) {
-      throw new ClusterError('CLUSTER_MISMATCH', `the caller belongs to cluster ${proof.clusterId}, this node to ${clusterId}`)
+      throw new ClusterError(
+        'CLUSTER_MISMATCH',
+        `the caller belongs to cluster ${proof.clusterId}, this node to ${clusterId}`,
+      )
     }
     return proof
   }

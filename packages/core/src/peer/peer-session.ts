@@ -144,7 +144,10 @@ export class PeerSession {
     const ours = this.#parts.hello()
     admitDialler(theirs, ours)
     if (provenName !== undefined && provenName !== theirs.nodeName) {
-      throw new ClusterError('UNAUTHENTICATED', `the token of node "${provenName}" came with the hello of "${theirs.nodeName}"`)
+      throw new ClusterError(
+        'UNAUTHENTICATED',
+        `the token of node "${provenName}" came with the hello of "${theirs.nodeName}"`,
+      )
     }
     this.#peer = theirs
     this.#stream.write({ hello: encodeHello({ ...ours, protocolVersion: PROTOCOL_VERSION, tokenAnswer }) })
@@ -154,7 +157,12 @@ export class PeerSession {
       silenceMs: options.silenceMs,
       ping: (nonce) => this.#sender.notice('ping', () => ({ ping: { nonce } })),
       dead: (silentMs) =>
-        this.close(new ClusterError('PEER_UNREACHABLE', `nothing was heard from "${theirs.nodeName}" for ${Math.round(silentMs)} ms`)),
+        this.close(
+          new ClusterError(
+            'PEER_UNREACHABLE',
+            `nothing was heard from "${theirs.nodeName}" for ${Math.round(silentMs)} ms`,
+          ),
+        ),
     })
     this.#parts.opened(this)
   }

@@ -16,17 +16,7 @@ export interface WireSqlValue {
 }
 
 export interface WirePlainValue {
-  readonly kind?:
-    | 'null'
-    | 'undefined'
-    | 'boolean'
-    | 'number'
-    | 'bigint'
-    | 'text'
-    | 'bytes'
-    | 'date'
-    | 'list'
-    | 'object'
+  readonly kind?: 'null' | 'undefined' | 'boolean' | 'number' | 'bigint' | 'text' | 'bytes' | 'date' | 'list' | 'object'
   readonly null?: boolean
   readonly undefined?: boolean
   readonly boolean?: boolean

@@ -102,7 +102,10 @@ export function encodePosition(position: Position): WirePosition {
 }
 
 export function decodePosition(wire: WirePosition | null | undefined): Position {
-  return checked('position', () => ({ txid: txid(BigInt(wire?.txid ?? 0)), checksum: checksum(BigInt(wire?.checksum ?? 0)) }))
+  return checked('position', () => ({
+    txid: txid(BigInt(wire?.txid ?? 0)),
+    checksum: checksum(BigInt(wire?.checksum ?? 0)),
+  }))
 }
 
 export function encodeReport(report: ReplicaReport): WireReport {

@@ -7,7 +7,10 @@ import { ReplicaPositions, type ReplicaWaitOutcome } from './replica-positions.t
 import type { ReplicaReport } from './replica-report.ts'
 import { txid } from './txid.ts'
 
-const at = (id: number, sum = id): Position => ({ txid: txid(BigInt(id)), checksum: checksum((1n << 63n) | BigInt(sum)) })
+const at = (id: number, sum = id): Position => ({
+  txid: txid(BigInt(id)),
+  checksum: checksum((1n << 63n) | BigInt(sum)),
+})
 const target = (id: number, term = 1) => ({ position: at(id), epoch: epoch(term) })
 const report = (durable: number, applied = durable, term = 1, database = 'a.db'): ReplicaReport => ({
   database,

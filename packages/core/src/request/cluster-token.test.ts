@@ -7,7 +7,8 @@ const CLAIMS = { clusterId: 'LFSC0123456789ABCDEF', nodeName: 'gru-1.é' }
 const NOW = 1_700_000_000_000
 
 const sign = (atMs = NOW, key = KEY): string => signToken([key], 'channel', CLAIMS, atMs) as string
-const verifier = (keys: readonly string[] = [KEY], max?: number): TokenVerifier => new TokenVerifier(keys, () => NOW, max)
+const verifier = (keys: readonly string[] = [KEY], max?: number): TokenVerifier =>
+  new TokenVerifier(keys, () => NOW, max)
 const refused = (run: () => unknown): void => expect(run).toThrow(expect.objectContaining({ code: 'UNAUTHENTICATED' }))
 
 describe('cluster tokens', () => {

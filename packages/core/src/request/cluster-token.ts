@@ -30,7 +30,12 @@ export const TOKEN_WINDOW_MS = 60_000
 const REMEMBERED_MAX = 100_000
 
 /** A fresh token, or `undefined` without a key. */
-export function signToken(keys: ClusterKeys, purpose: TokenPurpose, claims: TokenClaims, nowMs: number): string | undefined {
+export function signToken(
+  keys: ClusterKeys,
+  purpose: TokenPurpose,
+  claims: TokenClaims,
+  nowMs: number,
+): string | undefined {
   const [key] = keys
   if (key === undefined) return undefined
   const fields = [
@@ -94,7 +99,8 @@ export class TokenVerifier {
     if (version !== 'lf1' || rest.length > 0 || token.length > 2048) refuse('the token is malformed')
     const given = Buffer.from(token.slice(end + 1), 'base64url')
     const key = this.#keys.find((candidate) => sameBytes(mac(candidate, purpose, fields), given))
-    if (key === undefined) refuse('the token was made with another key', 'Give every node of the cluster the same clusterKey.')
+    if (key === undefined)
+      refuse('the token was made with another key', 'Give every node of the cluster the same clusterKey.')
     this.#remember(Number.parseInt(issued, 36), nonce)
     return { clusterId: text(clusterId), nodeName: text(nodeName), key }
   }
@@ -103,7 +109,10 @@ export class TokenVerifier {
     const nowMs = this.#nowMs()
     const skewMs = issuedMs - nowMs
     if (!(Math.abs(skewMs) <= TOKEN_WINDOW_MS)) {
-      refuse(`the token was issued ${Math.round(skewMs / 1000)} s from now by this clock`, 'Synchronize the clocks of the nodes.')
+      refuse(
+        `the token was issued ${Math.round(skewMs / 1000)} s from now by this clock`,
+        'Synchronize the clocks of the nodes.',
+      )
     }
     this.#forget(Math.floor((nowMs - TOKEN_WINDOW_MS) / 1000) - 1)
     const second = Math.floor(issuedMs / 1000)

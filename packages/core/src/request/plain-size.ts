@@ -8,8 +8,9 @@ export function plainSize(value: PlainValue, depth = 0): number {
   switch (typeof value) {
     case 'string':
       return value.length + 8
-    case 'number':
     case 'bigint':
+      return BigInt.asIntN(64, value) === value ? 8 : 8 + value.toString(16).length
+    case 'number':
     case 'boolean':
     case 'undefined':
       return 8

@@ -2,8 +2,9 @@
  * Splits SQL text into tokens exactly where SQLite's own tokenizer does, as far as the leading words and the parameters of a
  * statement need it. It never judges: text SQLite would reject comes out as symbols, and SQLite rejects it afterwards.
  *
- * What SQLite skips between tokens, and therefore in front of a `BEGIN`: space, tab, LF, FF, CR, a byte order mark,
- * `-- …` up to a line feed, and C comments, also unterminated ones. A NUL ends the text.
+ * What SQLite skips between tokens, and therefore in front of a `BEGIN`: space, tab, LF, FF, CR, a vertical tab (after one of
+ * the others; alone it is an error), a byte order mark, `-- …` up to a line feed, and C comments, also unterminated ones.
+ * A NUL ends the text.
  */
 export interface SqlToken {
   /**
@@ -17,7 +18,7 @@ export interface SqlToken {
   readonly end: number
 }
 
-const SPACE = /[ \t\n\f\r\uFEFF]/y
+const SPACE = /[ \t\n\v\f\r\uFEFF]/y
 const WORD = /[A-Za-z_\u0080-\uFFFF][\w$\u0080-\uFFFF]*/y
 const NUMBER = /(?:\d|\.\d)[\w.]*/y
 // Tcl forms: $name::part(anything)

@@ -13,8 +13,11 @@ import { assertLittleEndianHost } from '../sqlite-format/wal-index.ts'
 /** Older ones can lose commits when two processes checkpoint and write at the same moment (the WAL-reset bug). */
 const OLDEST_SQLITE = [3, 51, 3] as const
 
-/** better-sqlite3 and its forks, prebuilt or compiled; the file is `better_sqlite3.node` or `prebuilds/<platform>.node`. */
-const BETTER_SQLITE3 = /better[-_]sqlite3.*\.node$/
+/**
+ * better-sqlite3 and its forks, compiled (`better_sqlite3.node`) or prebuilt (`better-sqlite3/prebuilds/<platform>.node`).
+ * By segments of the path, because an application may itself live in a directory of such a name.
+ */
+const BETTER_SQLITE3 = /(^|\/)(better_sqlite3[^/]*|better-sqlite3[^/]*\/prebuilds\/[^/]+)\.node$/
 
 /** The facts the decision rests on. */
 export interface SqliteEnvironment {
@@ -27,10 +30,10 @@ export interface SqliteEnvironment {
 }
 
 /** The constructor of connections; only sqlite/ uses it. */
-export const SqliteDatabase = Database
+export const SqliteDatabase: typeof Database = Database
 
 /** better-sqlite3's error class. */
-export const SqliteError = Database.SqliteError
+export const SqliteError: typeof Database.SqliteError = Database.SqliteError
 
 /**
  * Checks that this process can run a node. Loads SQLite. Takes a few milliseconds.

@@ -30,6 +30,20 @@ export function encodeChunked(bytes: Buffer, prefix: Buffer = Buffer.alloc(0)): 
   return target
 }
 
+/** Many whole bodies one after the other, each behind `prefix` and before `suffix`, in one Buffer: one write for a batch of records. */
+export function encodeChunkedBatch(bodies: readonly Buffer[], prefix: Buffer, suffix: Buffer): Buffer {
+  let bytes = bodies.length * (prefix.length + LENGTH_BYTES + suffix.length)
+  for (const body of bodies) bytes += chunkedBytes(body.length)
+  const target = Buffer.allocUnsafeSlow(bytes)
+  let at = 0
+  for (const body of bodies) {
+    at += prefix.copy(target, at)
+    at = target.writeUInt16BE(0, writeChunks(body, target, at))
+    at += suffix.copy(target, at)
+  }
+  return target
+}
+
 function chunkedBytes(byteLength: number): number {
   return byteLength + Math.ceil(byteLength / CHUNK_BYTES_MAX) * LENGTH_BYTES
 }

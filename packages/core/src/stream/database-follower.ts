@@ -4,7 +4,7 @@
  * Promises: each connection tells the receiver's position of that moment; the next one begins only when the receiver has
  * finished with the one before.
  */
-import type { ClientHttp2Stream, IncomingHttpHeaders } from 'node:http2'
+import type { ClientHttp2Session, ClientHttp2Stream, IncomingHttpHeaders } from 'node:http2'
 import { RunLoop } from '../base/run-loop.ts'
 import type { Clock } from '../base/clock.ts'
 import { ClusterError } from '../errors/cluster-error.ts'
@@ -52,6 +52,8 @@ export interface FollowerStatus {
 }
 
 const REFUSAL_BYTES_MAX = 1024
+/** Deliveries after which the next failure is a new trouble, not the same one going on. */
+const PROGRESS: ReadonlySet<Delivery['kind']> = new Set(['records', 'snapshot-end', 'ready'])
 
 export class DatabaseFollower {
   readonly #parts: DatabaseFollowerParts
@@ -106,7 +108,7 @@ export class DatabaseFollower {
     const { database, receiver, link, greeting, clusterId, keys, nodeName, clock, options } = this.#parts
     const session = await link.session(signal)
     const token = signToken(keys, 'stream', { clusterId: clusterId() ?? '', nodeName }, clock.nowMs())
-    const stream = session.request(this.#requestHeaders(token), { endStream: false })
+    const stream = this.#request(session, token)
     stream.on('error', () => undefined) // 'close' follows
     const onAbort = (): void => void stream.destroy()
     signal.addEventListener('abort', onAbort, { once: true })
@@ -117,7 +119,6 @@ export class DatabaseFollower {
       const greeted = await greeting.check(headers, database, token, () => this.#refusal(stream))
       await receiver.connected?.(greeted)
       link.markHealthy()
-      progress()
       this.#isConnected = true
       await new StreamIntake({
         stream,
@@ -130,7 +131,11 @@ export class DatabaseFollower {
           this.#receivedBytes += bytes
           link.markAlive()
         },
-        onDelivered: (delivery) => this.#observe(delivery),
+        onDelivered: (delivery) => {
+          this.#observe(delivery)
+          // Not earlier: a receiver that fails with every snapshot must not be sent one every 100 ms.
+          if (PROGRESS.has(delivery.kind)) progress()
+        },
       }).run(signal)
     } finally {
       this.#isConnected = false
@@ -138,6 +143,14 @@ export class DatabaseFollower {
       signal.removeEventListener('abort', onAbort)
       stream.destroy()
       link.suspect()
+    }
+  }
+
+  #request(session: ClientHttp2Session, token: string | undefined): ClientHttp2Stream {
+    try {
+      return session.request(this.#requestHeaders(token), { endStream: false })
+    } catch (error) {
+      throw failed('the connection was lost before it could be used', error) // it closed in this very turn
     }
   }
 
@@ -220,6 +233,6 @@ export class DatabaseFollower {
   }
 }
 
-function failed(reason: string): ClusterError {
-  return new ClusterError('STREAM_FAILED', `replication stream: ${reason}`)
+function failed(reason: string, cause?: unknown): ClusterError {
+  return new ClusterError('STREAM_FAILED', `replication stream: ${reason}`, { cause })
 }

@@ -13,7 +13,7 @@ import { StreamFrameReader } from '../stream-format/stream-frame.ts'
 
 export type Delivery =
   | { readonly kind: 'records'; readonly records: Buffer[]; timestampMs: number }
-  | { readonly kind: 'snapshot-begin'; readonly timestampMs: number }
+  | { readonly kind: 'snapshot-begin' }
   | { readonly kind: 'snapshot-data'; readonly bytes: Buffer }
   | { readonly kind: 'snapshot-end' }
   | { readonly kind: 'ready' }
@@ -89,7 +89,7 @@ export class FrameCollector {
     const header = parseLtxHeader(this.#block.subarray(this.#start, this.#start + LTX_HEADER_BYTES))
     this.#timestampMs = header.timestampMs
     this.#ltx = header.minTxid === 1n ? 'snapshot' : 'record'
-    if (this.#ltx === 'snapshot') this.#deliver({ kind: 'snapshot-begin', timestampMs: header.timestampMs })
+    if (this.#ltx === 'snapshot') this.#deliver({ kind: 'snapshot-begin' })
   }
 
   #finish(): void {

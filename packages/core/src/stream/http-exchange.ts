@@ -34,7 +34,7 @@ export function http2Exchange(stream: ServerHttp2Stream, headers: IncomingHttpHe
     body: stream,
     closed: abortOnClose(stream),
     respond(status, answered): Writable {
-      if (!stream.destroyed && !stream.headersSent) stream.respond({ ':status': status, ...answered })
+      if (!stream.destroyed && !stream.closed) stream.respond({ ':status': status, ...answered })
       // A body the caller goes on sending would keep the stream half open for ever.
       stream.once('finish', () => stream.close(http2.constants.NGHTTP2_NO_ERROR))
       return stream

@@ -73,7 +73,11 @@ async function get(
   signal: AbortSignal,
 ): Promise<{ text: string; headers: http.IncomingHttpHeaders }> {
   const response = await new Promise<http.IncomingMessage>((resolve, reject) => {
-    http.get(url, { headers, signal, agent: false }, resolve).on('error', reject)
+    const { hostname, pathname } = url
+    const host = hostname.replace(/^\[|\]$/g, '')
+    const port = Number(url.port || (url.protocol === 'https:' ? '443' : '80'))
+    // Plain HTTP whatever the scheme says, as LiteFS.
+    http.get({ host, port, path: pathname, headers, signal, agent: false }, resolve).on('error', reject)
   })
   const pieces: Buffer[] = []
   let bytes = 0

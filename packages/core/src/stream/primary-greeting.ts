@@ -59,6 +59,7 @@ export class PrimaryGreeting {
     return {
       nodeId: parseNodeId(text(headers, HEADER.nodeId)) ?? '',
       clusterId,
+      kind: protocol === undefined ? 'litefs' : 'litefleet',
       epochs: epochs === undefined ? undefined : parseEpochHeader(epochs)?.get(database),
     }
   }

@@ -123,13 +123,13 @@ export class PrimaryLink {
       createConnection: () =>
         net.connect({
           host: url.hostname.replace(/^\[|\]$/g, ''),
-          port: Number(url.port || '20202'),
+          port: Number(url.port || (url.protocol === 'https:' ? '443' : '80')),
           noDelay: true,
           keepAlive: true,
           keepAliveInitialDelay: 30_000,
         }),
     })
-    session.on('goaway', () => session.close()) // requests under way may finish; new ones need a new connection
+    session.on('goaway', () => session.destroy()) // a stream is endless: waiting for its end would be waiting for ever
     return session
   }
 

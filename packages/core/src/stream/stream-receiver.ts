@@ -44,6 +44,10 @@ export interface StreamGreeting {
   /** LiteFS node id, 16 uppercase hex digits; empty when it sent none. */
   readonly nodeId: string
   readonly clusterId: string | undefined
-  /** A Litefleet primary tells its epochs; LiteFS has none (`undefined`). */
+  readonly kind: 'litefs' | 'litefleet'
+  /**
+   * Epochs of this database, valid for every record of this connection; the oldest may be missing in a very long table.
+   * `undefined` when the primary is LiteFS, or does not have the database (yet: the connection ends when it comes).
+   */
   readonly epochs: EpochTable | undefined
 }

@@ -5,7 +5,7 @@
  * streams; 400 another protocol; 413, 408, 400 the position map. Once the status 200 is sent, trouble ends the body.
  */
 import type { Clock } from '../base/clock.ts'
-import type { EpochTable } from '../position/epoch.ts'
+import { type Epoch, type EpochTable, epoch } from '../position/epoch.ts'
 import type { Position } from '../position/position.ts'
 import type { Txid } from '../position/txid.ts'
 import type { DatabaseName } from '../request/database-name.ts'
@@ -27,6 +27,8 @@ export interface ConnectedStream {
   readonly nodeName: string | undefined
   /** LiteFS node id; `undefined` when the replica sent none. */
   readonly nodeId: string | undefined
+  /** Epoch of the last record of a Litefleet replica when it connected; `undefined` when it told none. */
+  readonly epoch: Epoch | undefined
   readonly remoteAddress: string
   readonly connectedMs: number
   /** It was sent everything that was missing when it connected. */
@@ -124,9 +126,11 @@ export class StreamRoute {
       clock,
     })
     const { remoteAddress } = exchange
+    const epochTold = parseEpoch(header(exchange, HEADER.epoch))
     const connectedMs = clock.nowMs()
     this.#streams.set(source, () => ({
       ...peer,
+      epoch: epochTold,
       remoteAddress,
       connectedMs,
       isReady: source.isReady,
@@ -175,6 +179,10 @@ type PositionsBody =
 /** `undefined` = all databases. */
 function parseFilter(text: string | null): ReadonlySet<string> | undefined {
   return text === null || text === '' ? undefined : new Set(text.split(','))
+}
+
+function parseEpoch(text: string | undefined): Epoch | undefined {
+  return text !== undefined && /^[0-9]{1,15}$/.test(text) ? epoch(Number(text)) : undefined
 }
 
 function whenAborted(signal: AbortSignal): Promise<void> {

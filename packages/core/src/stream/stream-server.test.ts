@@ -411,7 +411,7 @@ test('close ends streams with END and leaves no listener behind', async () => {
 
 test('close does not wait longer than its timeout for a replica that takes nothing', async () => {
   const database = new FakeDatabase('my.db')
-  database.snapshotPayloadBytes = 20_000_000
+  database.snapshotPayloadBytes = 3_000_000
   database.commit()
   const node = await start({ databases: [database] })
   connect(node.url, rawPositionMap(), { read: false })

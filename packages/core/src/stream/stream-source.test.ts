@@ -88,11 +88,11 @@ describe('the bytes of the body', () => {
   test('a record longer than a batch goes out whole, and one of exactly one chunk too', async () => {
     const node = await start({ options: { batchBytes: 16_384 } })
     const database = node.create('n.db', 1)
-    for (const payload of [65_535 - 116, 65_536 - 116, 3_000_000, 10]) database.commitSilently(payload)
+    for (const payload of [65_535 - 116, 65_536 - 116, 1_000_000, 10]) database.commitSilently(payload)
     database.announce()
     const replica = connect(node.url, rawPositionMap(at('n.db', 1)))
     await until(() => replica.count('READY') === 1)
-    expect(replica.ltx().map((ltx) => ltx.length)).toEqual([65_535, 65_536, 3_000_116, 126])
+    expect(replica.ltx().map((ltx) => ltx.length)).toEqual([65_535, 65_536, 1_000_116, 126])
     for (const [i, ltx] of replica.ltx().entries()) expect(ltx.equals(database.records.get(BigInt(i + 2))!)).toBe(true)
   })
 })
@@ -168,7 +168,7 @@ describe('what a replica is missing', () => {
   test('what was committed while a snapshot was sent follows it', async () => {
     const node = await start()
     const database = node.create('n.db', 2)
-    database.snapshotPayloadBytes = 5_000_000
+    database.snapshotPayloadBytes = 3_000_000
     const replica = connect(node.url, rawPositionMap(), { read: false })
     await until(() => (node.server.streams()[0]?.unsentBytes ?? 0) > 0)
     database.commit(2)
@@ -181,7 +181,7 @@ describe('what a replica is missing', () => {
   test('a snapshot that fails on the way breaks the stream instead of ending it', async () => {
     const node = await start()
     const database = node.create('n.db', 2)
-    database.snapshotPayloadBytes = 5_000_000
+    database.snapshotPayloadBytes = 3_000_000
     database.failSnapshot = true
     const replica = connect(node.url, rawPositionMap())
     await until(() => replica.isClosed)
@@ -341,8 +341,8 @@ describe('a replica that does not read', () => {
       const options = { sendBufferBytes: 256 * 1024, batchBytes: 64 * 1024 }
       const node = await start({ options })
       const database = node.create('n.db', 1)
-      database.snapshotPayloadBytes = 10_000_000
-      database.commit(2000, 5000)
+      database.snapshotPayloadBytes = 3_000_000
+      database.commit(600, 5000)
       const replica = connect(node.url, rawPositionMap(...(what === 'records' ? [at('n.db', 1)] : [])), { read: false })
       await until(() => (node.server.streams()[0]?.unsentBytes ?? 0) > 0)
       await settle()
@@ -360,7 +360,7 @@ describe('a replica that does not read', () => {
     const clock = new ManualClock()
     const node = await start({ clock, options: { pingIntervalMs: 3_600_000 } })
     const database = node.create('n.db', 2)
-    database.snapshotPayloadBytes = 10_000_000
+    database.snapshotPayloadBytes = 3_000_000
     const stalled = connect(node.url, rawPositionMap(), { read: false })
     stalled.stream.pause()
     await until(() => (node.server.streams()[0]?.unsentBytes ?? 0) > 0)

@@ -17,7 +17,7 @@ import type { Clock } from '../base/clock.ts'
 import { ClusterError } from '../errors/cluster-error.ts'
 import { type Position, samePosition, ZERO_POSITION } from '../position/position.ts'
 import { type Txid, ZERO_TXID } from '../position/txid.ts'
-import { CHUNKS_END, encodeChunked, encodeChunks } from '../stream-format/chunked-body.ts'
+import { CHUNKS_END, encodeChunkedBatch, encodeChunks } from '../stream-format/chunked-body.ts'
 import {
   encodeDropDb,
   encodeEnd,
@@ -154,20 +154,22 @@ export class StreamSource {
   async #sendRecords(database: StreamableDatabase, records: readonly Buffer[]): Promise<void> {
     const { peer, batchBytes } = this.#options
     const header = encodeLtxFrameHeader(database.name)
-    const hwm = (): Buffer[] =>
-      peer === 'litefs' ? [encodeHwm(database.highWaterMark?.() ?? ZERO_TXID, database.name)] : []
-    const frames: Buffer[] = []
+    const hwm = peer === 'litefs' ? encodeHwm(database.highWaterMark?.() ?? ZERO_TXID, database.name) : Buffer.alloc(0)
+    const small: Buffer[] = []
+    const flush = async (): Promise<void> => {
+      if (small.length > 0) await this.#send(encodeChunkedBatch(small.splice(0), header, hwm))
+    }
     for (const record of records) {
       if (record.length <= batchBytes) {
-        frames.push(encodeChunked(record, header), ...hwm())
+        small.push(record)
         continue
       }
-      if (frames.length > 0) await this.#send(Buffer.concat(frames.splice(0)))
+      await flush()
       await this.#send(header)
       await this.#sendChunks(record)
-      await this.#send(Buffer.concat([CHUNKS_END, ...hwm()]))
+      await this.#send(Buffer.concat([CHUNKS_END, hwm]))
     }
-    if (frames.length > 0) await this.#send(frames.length === 1 ? frames[0]! : Buffer.concat(frames))
+    await flush()
     this.#recordCount += records.length
   }
 
@@ -260,7 +262,11 @@ export class StreamSource {
       )
       this.#mark(database.name)
     }
-    const stopAdded = node.onDatabaseAdded(follow)
+    const stopAdded = node.onDatabaseAdded((database) => {
+      // Our replicas were told the epochs when they connected, which was before this database existed: they have to ask again.
+      if (this.#options.peer === 'litefleet' && this.#isWanted(database.name)) this.end()
+      else follow(database)
+    })
     node.databases().forEach(follow)
     const wake = (): void => this.#wake?.()
     this.#output.closed.addEventListener('abort', wake, { once: true })

@@ -221,11 +221,22 @@ export class GroupCommit {
   #runEachAlone(group: readonly WriteJob[]): readonly JobOutcome[] | undefined {
     const outcomes: JobOutcome[] = []
     for (const job of group) {
-      const outcome = this.#failure === undefined ? this.#runAlone(job) : { kind: 'failed' as const, error: this.#failure }
+      const outcome = this.#failure === undefined ? this.#runAloneOrFail(job) : { kind: 'failed' as const, error: this.#failure }
       if (outcome === undefined && outcomes.length === 0) return undefined
       outcomes.push(outcome ?? { kind: 'failed', error: this.#busyError() })
     }
     return outcomes
+  }
+
+  /** As `#runAlone`, but keeps the outcomes of those before it: once something is committed, what is thrown is a failure. */
+  #runAloneOrFail(job: WriteJob): JobOutcome | undefined {
+    try {
+      return this.#runAlone(job)
+    } catch (error) {
+      if (!this.#transaction.hasCommitted) throw error
+      this.#failure = error
+      return { kind: 'failed', error }
+    }
   }
 
   /** One request, one transaction: it needs no savepoint. `undefined`: busy. */

@@ -52,6 +52,11 @@ export class LedgerRows {
     return tables === undefined ? 0 : tables.requests.rows + tables.keys.rows
   }
 
+  /** Rows for request ids, those held back included. */
+  get requestRows(): number {
+    return this.#ready.requests.rows + this.#held.size
+  }
+
   get requests(): LedgerTable {
     return this.#ready.requests
   }

@@ -60,7 +60,7 @@ export type Resolution =
   /** It did not take effect, and never will. */
   | { readonly kind: 'not-applied' }
 
-/** Rows pruned in one transaction, or twice as many as it adds if that is more: so pruning always catches up. */
+/** Rows pruned in one transaction, or twice as many as the last one added if that is more: so pruning always catches up. */
 const PRUNE_ROWS = 256
 /** When nothing was old enough, how long until the next look. */
 const PRUNE_PAUSE_MS = 1_000
@@ -75,6 +75,8 @@ export class RequestLedger {
   #isBegun = false
   #wrote = false
   #nextPruneMs = 0
+  /** Rows the last transaction added. */
+  #lastAdded = 0
 
   constructor(parts: RequestLedgerOptions) {
     this.#parts = parts
@@ -97,10 +99,11 @@ export class RequestLedger {
     return this.#rows.rowCount
   }
 
-  /** The first use inside a transaction. */
+  /** The first use inside a transaction. Prunes a little, so that there is room for what follows. */
   begin(): void {
     this.#isBegun = true
     this.#wrote = this.#rows.begin()
+    this.#prune(Math.max(PRUNE_ROWS, this.#lastAdded * 2))
   }
 
   /**
@@ -135,11 +138,9 @@ export class RequestLedger {
     this.#wrote = true
   }
 
-  /** The last step before COMMIT, also of a transaction that did not begin the ledger: writes what was recorded, prunes a little. */
+  /** The last step before COMMIT, also of a transaction that did not begin the ledger: writes what was recorded. */
   finish(): void {
-    if (!this.#isBegun) return
-    const added = this.#rows.flush()
-    this.#prune(Math.max(PRUNE_ROWS, added * 2))
+    if (this.#isBegun) this.#lastAdded = this.#rows.flush()
   }
 
   /**
@@ -214,7 +215,7 @@ export class RequestLedger {
     const { rowsMax, bytesMax } = this.#parts.options
     const { requests, keys } = this.#rows
     const isFull =
-      (claim.requestId !== undefined && (requests.rows >= rowsMax || requests.bytes >= bytesMax)) ||
+      (claim.requestId !== undefined && (this.#rows.requestRows >= rowsMax || requests.bytes >= bytesMax)) ||
       (claim.key !== undefined && (keys.rows >= rowsMax || keys.bytes >= bytesMax))
     if (!isFull) return
     throw this.#error('LEDGER_FULL', 'the request ledger is full', {

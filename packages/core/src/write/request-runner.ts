@@ -2,13 +2,14 @@
  * Runs one request inside the open transaction: asks the ledger, executes the statements or the procedure, records the answer.
  * It neither begins nor ends transactions; see `group-commit.ts` for what happens when a request fails.
  */
+import { ClusterError } from '../errors/cluster-error.ts'
 import type { PlainValue } from '../request/plain-value.ts'
 import { plainSize } from '../request/plain-size.ts'
 import type { StatementResult, WriteResult } from '../request/write-request.ts'
 import type { Connection } from '../sqlite/connection.ts'
 import type { ProcedureTable } from './procedure-table.ts'
 import { refusePromise } from './refuse-promise.ts'
-import { RequestLedger } from './request-ledger.ts'
+import { type Admission, RequestLedger } from './request-ledger.ts'
 import { StatementExecutor } from './statement-executor.ts'
 import { Transaction } from './transaction.ts'
 import { TransactionScope } from './transaction-scope.ts'
@@ -51,12 +52,23 @@ export class RequestRunner {
    */
   run(job: WriteJob, isAlone: boolean): JobOutcome | undefined {
     const { ledger } = this.#parts
-    const admission = RequestLedger.concerns(job) ? ledger.admit(job) : undefined
+    const admission = RequestLedger.concerns(job) ? this.#admit(job) : undefined
+    if (admission?.kind === 'failed') return admission
     if (admission?.kind === 'replay') return { kind: 'done', result: admission.result, replayed: true }
     const result = this.execute(job, isAlone)
     if (result === undefined) return undefined
     if (admission !== undefined) ledger.record(admission.claim, result)
     return { kind: 'done', result, replayed: false }
+  }
+
+  /** What the ledger refuses has done nothing yet, so the transaction goes on. */
+  #admit(job: WriteJob): Admission | (JobOutcome & { kind: 'failed' }) {
+    try {
+      return this.#parts.ledger.admit(job)
+    } catch (error) {
+      if (error instanceof ClusterError) return { kind: 'failed', error }
+      throw error
+    }
   }
 
   /** Runs the job without the ledger. */

@@ -4,7 +4,7 @@
  */
 import type { Connection } from '../../sqlite/connection.ts'
 
-export const ACCOUNTS = 200
+export const ACCOUNTS = 400
 export const TOTAL = ACCOUNTS * 100
 
 export function createBank(database: Connection): void {

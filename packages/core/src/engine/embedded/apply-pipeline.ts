@@ -8,7 +8,7 @@
  * is being flushed. `accept` asks the stream to pause above `queueBytesMax`.
  * After a crash: the log is ahead of the database by at most what was queued here; `recovery.ts` applies the rest.
  */
-import type { Clock } from '../../base/clock.ts'
+import type { Clock, Timer } from '../../base/clock.ts'
 import { ClusterError } from '../../errors/cluster-error.ts'
 import type { Epoch } from '../../position/epoch.ts'
 import { formatPosition, type Position, samePosition } from '../../position/position.ts'
@@ -25,6 +25,8 @@ export interface ApplyParts {
   readonly tracker: PositionTracker
   /** The epoch that wrote a TXID, from the table the primary announced. */
   epochOf(record: LtxRecord): Epoch
+  /** A transaction that the primary committed at this time, by its clock, is visible here. */
+  onVisible(committedAtMs: number): void
   /** The log became durable up to its synced tail, or the database moved: tell the primary. */
   onProgress(): void
   /** The database cannot go on from here; the queue is dropped. */
@@ -34,6 +36,8 @@ export interface ApplyParts {
 /** One batch keeps the event loop for a few ms at most. */
 const BATCH_BYTES_MAX = 2 << 20
 const BATCH_RECORDS_MAX = 512
+/** How soon a checkpoint that could not be finished goes on while nothing is applied. */
+const CHECKPOINT_AGAIN_MS = 50
 /** While the WAL is above its hard limit: how often to look whether the readers that hold it have gone. */
 const PAUSE_POLL_MS = 5
 /** What may wait to be logged and applied before the stream is paused. */
@@ -51,6 +55,7 @@ export class ApplyPipeline {
   #stopped = false
   #isStopping = false
   #checkpointed: Position
+  #checkpointTimer: Timer | undefined
 
   constructor(parts: ApplyParts, queueBytesMax = QUEUE_BYTES_MAX) {
     this.#parts = parts
@@ -102,6 +107,8 @@ export class ApplyPipeline {
     this.#isStopping = true
     await this.settled()
     this.#stopped = true
+    this.#checkpointTimer?.cancel()
+    await this.#parts.applier.settled()
     this.#release()
   }
 
@@ -157,6 +164,8 @@ export class ApplyPipeline {
     const { applier, tracker } = this.#parts
     applier.apply(batch)
     tracker.advance(batch.map((record) => ({ position: record.postApply, epoch: this.#parts.epochOf(record) })))
+    const last = batch.at(-1)
+    if (last !== undefined) this.#parts.onVisible(last.header.timestampMs)
     this.#parts.onProgress()
     this.#checkpoint()
     // Above the WAL's hard limit: apply waits for the readers that keep it from shrinking, the stream waits for apply.
@@ -167,9 +176,25 @@ export class ApplyPipeline {
   }
 
   #checkpoint(): void {
-    const { applier } = this.#parts
-    const { kind } = applier.checkpoint()
+    const { applier, clock } = this.#parts
+    const { kind, pendingFrames } = applier.checkpoint()
     if (kind === 'restarted' || kind === 'backfilled') this.#checkpointed = applier.position
+    const isOver = kind === 'restarted' || (kind === 'not-due' && pendingFrames === 0)
+    if (isOver || this.#isStopping || this.#checkpointTimer !== undefined) return
+    // What is left goes on in later turns, also when nothing arrives any more.
+    this.#checkpointTimer = clock.setTimer(CHECKPOINT_AGAIN_MS, () => {
+      this.#checkpointTimer = undefined
+      if (this.#running === undefined && !this.#isStopping) this.#checkpointIdle()
+    })
+  }
+
+  #checkpointIdle(): void {
+    try {
+      this.#checkpoint()
+    } catch (error) {
+      this.#stopped = true
+      this.#parts.fail(error)
+    }
   }
 
   #release(): void {

@@ -18,6 +18,8 @@ import type { Epoch } from '../../position/epoch.ts'
 import type { Position } from '../../position/position.ts'
 import type { DatabaseName } from '../../request/database-name.ts'
 import { type Connection, openConnection } from '../../sqlite/connection.ts'
+import { ClusterError, isClusterError } from '../../errors/cluster-error.ts'
+import { isBusy } from '../../sqlite/sqlite-error.ts'
 import { prepareDatabaseFile } from '../../sqlite/open-database-file.ts'
 import { findStanding, type Standing } from './recovery.ts'
 
@@ -85,15 +87,14 @@ export class DatabaseStore {
   }
 
   /**
-   * Opens the SQLite file and finds out where it stands. The write lock is free again afterwards.
-   * @param keepPinned called under the write lock, for whatever must begin before anybody can commit again
-   * @param options `mayCreate`: a missing file becomes an empty database. `known`: this process has just put the file there
-   * and knows its page checksums and position.
+   * Opens the SQLite file and finds out where it stands, while nobody can write to it.
+   * @param onFound called under the lock, for whatever must begin before anybody can commit again, and to give the lock back
+   * or keep it. What it throws closes the file.
    */
-  async openFile<T>(
-    keepPinned: (file: OpenFile, standing: Standing) => T,
-    options: { readonly mayCreate?: boolean; readonly known?: { checksums: PageChecksums; position: Position } },
-  ): Promise<T> {
+  async openFile<Lock, Result>(
+    options: OpenFileOptions<Lock>,
+    onFound: (file: OpenFile, standing: Standing, lock: Lock) => Result,
+  ): Promise<Result> {
     const { disk, name, setup, clock } = this.options
     const before = this.#identityBefore()
     const saved = loadState(disk, this.#statePath)
@@ -103,20 +104,19 @@ export class DatabaseStore {
     let files: LiveFiles | undefined
     try {
       files = LiveFiles.open(disk, this.databasePath)
-      const question = { name, files, anchor, log: this.log, clock, pageSize, saved, before }
+      const lock = await takeLock(name, clock, () => options.takeLock(files as LiveFiles, anchor))
       const { known } = options
       const { standing, checksums } =
         known === undefined
-          ? await findStanding(question)
+          ? await findStanding({ files, log: this.log, pageSize, saved, before })
           : { standing: { kind: 'known', position: known.position } as const, checksums: known.checksums }
       const file: OpenFile = { anchor, files, pageSize, checksums }
-      const pinned = keepPinned(file, standing)
-      if (anchor.inTransaction) anchor.exec('COMMIT') // nothing was written: the lock was what findStanding left to us
+      const result = onFound(file, standing, lock)
       this.#open = file
-      return pinned
+      return result
     } catch (error) {
       anchor.close()
-      files?.close()
+      files?.close() // with it goes a lock on a byte range
       throw error
     }
   }
@@ -175,6 +175,15 @@ export interface OpenFile {
   readonly checksums: PageChecksums
 }
 
+export interface OpenFileOptions<Lock> {
+  /** A missing file becomes an empty database. Default: false. */
+  readonly mayCreate?: boolean | undefined
+  /** This process has just put the file there and knows what it is. */
+  readonly known?: { readonly checksums: PageChecksums; readonly position: Position } | undefined
+  /** Takes the write lock without waiting; it is tried again while another process has it. */
+  takeLock(files: LiveFiles, anchor: Connection): Lock
+}
+
 /** Where the database stands when its file is closed. */
 export interface ClosingState {
   readonly position: Position
@@ -182,6 +191,28 @@ export interface ClosingState {
   readonly checksums: PageChecksums
   /** The file when everything was known to be copied back into it; a different one means that another process wrote since. */
   readonly identity?: FileIdentity | undefined
+}
+
+/** How long another process may hold the write lock while a node opens its database. */
+const LOCK_WAIT_MS = 30_000
+const LOCK_RETRY_MS = 10
+
+async function takeLock<Lock>(name: string, clock: Clock, take: () => Lock): Promise<Lock> {
+  const deadlineMs = clock.monotonicMs() + LOCK_WAIT_MS
+  for (;;) {
+    try {
+      return take()
+    } catch (error) {
+      if (!isBusy(error) && !isClusterError(error, 'DATABASE_BUSY')) throw error
+      if (clock.monotonicMs() >= deadlineMs) {
+        throw new ClusterError('DATABASE_BUSY', `database "${name}": another process holds its write lock`, {
+          cause: error,
+          hint: 'End the other writer; a node must be able to look at its database undisturbed when it starts.',
+        })
+      }
+    }
+    await new Promise<void>((resolve) => clock.setTimer(LOCK_RETRY_MS, resolve))
+  }
 }
 
 function databasePath(options: StoreOptions): string {

@@ -75,7 +75,14 @@ export class PrimaryMode {
    */
   static async open(options: PrimaryModeOptions): Promise<PrimaryMode | undefined> {
     const { store, tracker, epoch } = options
-    const started = await store.openFile((file, standing) => start(options, file, standing), { mayCreate: true })
+    const started = await store.openFile(
+      { mayCreate: true, takeLock: (_files, anchor) => void anchor.exec('BEGIN IMMEDIATE') },
+      (file, standing) => {
+        const result = start(options, file, standing)
+        file.anchor.exec('COMMIT') // nothing was written: it only gives the lock back, now that the guards stand
+        return result
+      },
+    )
     if (started === undefined) {
       store.closeFile(undefined)
       return undefined
@@ -136,6 +143,7 @@ export class PrimaryMode {
       clock,
       hasUncaptured: () => capture.hasUncaptured(),
       onChange: () => this.#onForeignCommit(),
+      onFailure: (error) => this.#fail(error),
     })
   }
 
@@ -209,12 +217,8 @@ export class PrimaryMode {
 
   #onForeignCommit(): void {
     if (this.#failure !== undefined) return
-    try {
-      this.#announceForeign()
-      if (this.#checkpointer.pressure !== 'none') this.#runCheckpoint()
-    } catch (error) {
-      this.#fail(error)
-    }
+    this.#announceForeign()
+    if (this.#checkpointer.pressure !== 'none') this.#runCheckpoint()
   }
 
   /** Under the write lock: the last commits are captured and everything is copied back. Answers the file as it is then. */

@@ -4,17 +4,14 @@
  * Two ways in:
  * - After a clean close the saved state names the file exactly (inode, size, times) and no WAL was left: position and page
  *   checksums are trusted.
- * - Otherwise every page is hashed while the write lock is held, and the rolling checksum tells where the file stands,
+ * - Otherwise every page is hashed, and the rolling checksum tells where the file stands,
  *   because a published version always ends at a record boundary. The log may be ahead of it; what is then missing is applied
  *   by the caller. A checksum that no record has means commits that died before they were logged, or another history.
  *
- * Relies on: no connection of this process but `anchor` has the database open; the log's torn tail was cut before.
- * Leaves: the write lock held by `anchor` (in `BEGIN IMMEDIATE`), so that nobody commits before the caller has its guards up.
+ * Relies on: the caller holds the write lock until it has decided; the log's torn tail was cut before.
  */
 import { livePageMap } from '../../capture/live-page-map.ts'
 import { headerNow } from '../../capture/wal-continuity.ts'
-import type { Clock } from '../../base/clock.ts'
-import { ClusterError } from '../../errors/cluster-error.ts'
 import { type FileIdentity, sameIdentity } from '../../files/disk.ts'
 import type { LiveFiles } from '../../files/live-files.ts'
 import type { SavedState } from '../../log/saved-state.ts'
@@ -23,8 +20,6 @@ import type { PageChecksums } from '../../ltx/page-checksums.ts'
 import { type Position, samePosition } from '../../position/position.ts'
 import { hashPages } from '../../snapshot/page-hasher.ts'
 import { packPageMap } from '../../snapshot/page-source.ts'
-import type { Connection } from '../../sqlite/connection.ts'
-import { isBusy } from '../../sqlite/sqlite-error.ts'
 
 export type Standing =
   /** The database is in this state of the log. */
@@ -35,24 +30,16 @@ export type Standing =
   | { readonly kind: 'unknown' }
 
 export interface StandingQuestion {
-  readonly name: string
   readonly files: LiveFiles
-  readonly anchor: Connection
   readonly log: TransactionLog
-  readonly clock: Clock
   readonly pageSize: number
   readonly saved: SavedState | undefined
   /** The file before anything of this process touched it; `undefined` when a WAL was left. */
   readonly before: FileIdentity | undefined
 }
 
-/** How long another process may hold the write lock while a node opens its database. */
-const LOCK_WAIT_MS = 30_000
-const LOCK_RETRY_MS = 10
-
 export async function findStanding(question: StandingQuestion): Promise<{ standing: Standing; checksums: PageChecksums }> {
   const { files, log, pageSize } = question
-  await takeWriteLock(question)
   const header = headerNow(files)
   const trusted = trustedState(question, header.mxFrame)
   if (trusted !== undefined) {
@@ -83,23 +70,4 @@ function trustedState(question: StandingQuestion, mxFrame: number): SavedState |
   if (saved === undefined || before === undefined || mxFrame !== 0) return undefined
   if (!sameIdentity(saved.identity, before) || saved.pageSize !== pageSize) return undefined
   return samePosition(saved.position, log.tail.position) ? saved : undefined
-}
-
-async function takeWriteLock({ anchor, clock, name }: StandingQuestion): Promise<void> {
-  const deadlineMs = clock.monotonicMs() + LOCK_WAIT_MS
-  for (;;) {
-    try {
-      anchor.exec('BEGIN IMMEDIATE')
-      return
-    } catch (error) {
-      if (!isBusy(error)) throw error
-      if (clock.monotonicMs() >= deadlineMs) {
-        throw new ClusterError('DATABASE_BUSY', `database "${name}": another process holds its write lock`, {
-          cause: error,
-          hint: 'End the other writer; a node must be able to look at its database undisturbed when it starts.',
-        })
-      }
-    }
-    await new Promise<void>((resolve) => clock.setTimer(LOCK_RETRY_MS, resolve))
-  }
 }

@@ -12,7 +12,9 @@
  * After a crash: see `recovery.ts`; a spool file is garbage and is removed at the next start.
  */
 import { resolveApplyOptions } from '../../apply/apply-options.ts'
+import { ReplicaWriteLock } from '../../apply/replica-write-lock.ts'
 import { WalApplier } from '../../apply/wal-applier.ts'
+import { assert } from '../../base/assert.ts'
 import { ClusterError, isClusterError } from '../../errors/cluster-error.ts'
 import type { Disk } from '../../files/disk.ts'
 import type { TransactionLog } from '../../log/transaction-log.ts'
@@ -26,7 +28,8 @@ import { lockPage } from '../../sqlite-format/lock-page.ts'
 import { type Connection, openConnection } from '../../sqlite/connection.ts'
 import type { SnapshotIntake, StreamGreeting, StreamReceiver } from '../../stream/stream-receiver.ts'
 import { ApplyPipeline } from './apply-pipeline.ts'
-import type { ClosingState, DatabaseStore } from './database-store.ts'
+import type { ClosingState, DatabaseStore, OpenFileOptions } from './database-store.ts'
+import type { Standing } from './recovery.ts'
 
 export interface ReplicaModeOptions {
   readonly store: DatabaseStore
@@ -65,13 +68,12 @@ export class ReplicaMode implements StreamReceiver {
   async open(): Promise<void> {
     const { store, onReady, onSeeding, tracker } = this.#options
     if (!store.hasFile()) return onSeeding('there is no copy on this node yet')
-    const standing = await store.openFile((_file, found) => found, {})
+    const standing = await this.#openFile(undefined)
     if (standing.kind !== 'known') {
-      this.#startApplying(ZERO_POSITION, store.file.checksums)
       return this.#diverge(new ClusterError('POSITION_DIVERGED', 'the file on this node is in a state that its log does not know'))
     }
-    const applying = this.#startApplying(standing.position, store.file.checksums)
-    applyLogged(applying.applier, store.log, standing.position)
+    assert(this.#applying !== undefined, 'an open file has its applier')
+    applyLogged(this.#applying.applier, store.log, standing.position)
     this.#needsSeed = false
     tracker.replace(store.log.tail)
     onReady()
@@ -162,20 +164,25 @@ export class ReplicaMode implements StreamReceiver {
     return isWhole ? { position, epoch: tail.epoch, checksums } : undefined
   }
 
-  #startApplying(position: Position, checksums: PageChecksums): Applying {
+  /** Opens the file and the applier on it; the write lock is taken before the file is looked at and kept for good. */
+  #openFile(known: OpenFileOptions<unknown>['known']): Promise<Standing> {
     const { store } = this.#options
-    const { files, pageSize } = store.file
-    const { setup, clock } = store.options
-    const checkpointer = openConnection(store.databasePath, { synchronous: 'normal', setup })
-    try {
-      const options = resolveApplyOptions()
-      const applier = WalApplier.open({ files, checkpointer, checksums, position, pageSize, options, clock })
-      this.#applying = { checkpointer, applier, pipeline: this.#newPipeline(applier) }
-      return this.#applying
-    } catch (error) {
-      checkpointer.close()
-      throw error
-    }
+    const takeLock = ReplicaWriteLock.take
+    return store.openFile({ known, takeLock }, (file, standing, lock) => {
+      const { setup, clock } = store.options
+      const { files, pageSize, checksums } = file
+      const checkpointer = openConnection(store.databasePath, { synchronous: 'normal', setup })
+      try {
+        const position = standing.kind === 'known' ? standing.position : ZERO_POSITION
+        const options = resolveApplyOptions()
+        const applier = WalApplier.open({ files, checkpointer, checksums, position, pageSize, options, clock, lock })
+        this.#applying = { checkpointer, applier, pipeline: this.#newPipeline(applier) }
+        return standing
+      } catch (error) {
+        checkpointer.close()
+        throw error
+      }
+    })
   }
 
   #newPipeline(applier: WalApplier): ApplyPipeline {
@@ -187,6 +194,7 @@ export class ReplicaMode implements StreamReceiver {
       applier,
       tracker,
       epochOf: (record) => epochOf(this.#epochs, record.txid),
+      onVisible: (committedAtMs) => this.heartbeat(committedAtMs),
       onProgress,
       fail: (error) => this.#diverge(error),
     })
@@ -232,8 +240,7 @@ export class ReplicaMode implements StreamReceiver {
       store.closeFile(undefined)
       store.replaceFile(snapshot.databaseFile)
       store.log.reset(at)
-      await store.openFile(() => undefined, { known: { checksums: snapshot.checksums, position } })
-      this.#startApplying(position, snapshot.checksums)
+      await this.#openFile({ checksums: snapshot.checksums, position })
     }
     this.#needsSeed = false
     tracker.replace(at)

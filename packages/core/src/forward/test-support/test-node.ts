@@ -119,7 +119,14 @@ export class TestNode {
     const options = resolvePeerOptions(o.peer)
     const protocol = loadPeerProtocol()
     const role = (): RoleName => (this.leadership.isPrimary ? 'primary' : 'replica')
-    const card = () => ({ nodeId: nodeIdOf(name), nodeName: name, region, grpcAddress: this.address, httpUrl: '', role: role() })
+    const card = () => ({
+      nodeId: nodeIdOf(name),
+      nodeName: name,
+      region,
+      grpcAddress: this.address,
+      httpUrl: '',
+      role: role(),
+    })
     const hello = () => ({ ...card(), clusterId: this.clusterId, databases: [] })
     this.members = new Members(() => ({ ...card(), positions: [] }))
     this.peers = new PeerPool({

@@ -1,4 +1,5 @@
 /** Opening and reading logs in tests. */
+import { createHash } from 'node:crypto'
 import type { Clock } from '../../base/clock.ts'
 import { systemClock } from '../../base/clock.ts'
 import { type Disk, realDisk } from '../../files/disk.ts'
@@ -30,18 +31,23 @@ export function entriesOf(records: readonly LtxRecord[], of: Epoch = FIRST_EPOCH
 }
 
 /** Every record from the start to the tail, read in pieces of `maxBytes`; throws when the log does not give them all. */
-export function readAll(log: TransactionLog, maxBytes = 1_500): Buffer[] {
-  const all: Buffer[] = []
+export function readAll(log: TransactionLog, maxBytes = 1_500): string[] {
+  const all: string[] = []
   for (let after = log.start.position; ; ) {
     const answer = log.readAfter(after, maxBytes)
     if (answer.kind === 'at-end') return all
     if (answer.kind !== 'records') throw new Error(`${answer.kind} after ${after.txid}`)
-    all.push(...answer.records)
+    all.push(...answer.records.map(digest))
     after = answer.end
   }
 }
 
 /** For comparisons with `readAll`. */
-export function bytesOf(records: readonly LtxRecord[]): Buffer[] {
-  return records.map((record) => record.bytes)
+export function bytesOf(records: readonly LtxRecord[]): string[] {
+  return records.map((record) => digest(record.bytes))
+}
+
+/** Stands for the bytes of a record where they are compared: length and hash. */
+function digest(bytes: Buffer): string {
+  return `${bytes.length} ${createHash('sha1').update(bytes).digest('hex')}`
 }

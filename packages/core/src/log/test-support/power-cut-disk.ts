@@ -8,6 +8,7 @@
 import path from 'node:path'
 import { ClusterError } from '../../errors/cluster-error.ts'
 import type { Disk, FileIdentity } from '../../files/disk.ts'
+import { interceptedDisk } from './intercepted-disk.ts'
 
 type Change =
   | { readonly kind: 'write'; readonly offset: number; readonly bytes: Buffer }
@@ -32,6 +33,7 @@ export class PowerCutDisk implements Disk {
   #nextDescriptor = 3
   #bomb = Number.POSITIVE_INFINITY
   #isDead = false
+  #boots = 0
 
   /** Dies at the n-th change from now on, from 0. */
   setBomb(changes: number): void {
@@ -46,8 +48,18 @@ export class PowerCutDisk implements Disk {
     return this.#descriptors.size
   }
 
+  /** The disk for one process: of no use after the process ended. */
+  forProcess(): Disk {
+    const boots = this.#boots
+    return interceptedDisk(this, (call) => {
+      if (boots !== this.#boots) throw failed('EIO')
+      return call.run()
+    })
+  }
+
   /** The process ends; the page cache stays. */
   restartProcess(): void {
+    this.#boots++
     this.#descriptors.clear()
     this.#bomb = Number.POSITIVE_INFINITY
     this.#isDead = false
@@ -116,10 +128,13 @@ export class PowerCutDisk implements Disk {
     const inode = this.#inode(fd)
     const { content } = inode
     const count = inode.unsynced.length
+    const first = inode.unsynced[0]
+    const boots = this.#boots
     await new Promise((resolve) => setImmediate(resolve))
     this.#requireAlive()
-    // What came after the call is not covered.
-    if (inode.unsynced.length < count) return
+    if (boots !== this.#boots) throw failed('EIO')
+    // Another sync was faster.
+    if (count === 0 || inode.unsynced[0] !== first) return
     inode.durable = content
     inode.unsynced.splice(0, count)
   }

@@ -33,8 +33,8 @@ export function fakeLtx(min: number, max: number, payloadBytes: number, history 
     walSalt2: 0,
     nodeId: FAKE_NODE_ID,
   })
-  const payload = Buffer.alloc(payloadBytes)
-  for (let i = 0; i < payload.length; i++) payload[i] = (i * 7 + max) & 0xff
+  // A prime period, so that a lost or doubled piece shows.
+  const payload = Buffer.alloc(payloadBytes, Buffer.from(Array.from({ length: 251 }, (_, i) => (i * 7 + max) & 0xff)))
   return Buffer.concat([header, payload, Buffer.alloc(16)])
 }
 

@@ -199,7 +199,7 @@ export function http2Request(url: string, method = 'GET', headers: Record<string
     stream.on('error', reject)
     stream.on('close', () => {
       session.destroy()
-      resolve({ status: Number(answered[':status']), headers: answered as RawAnswer['headers'], text })
+      resolve({ status: Number(answered[':status']), headers: answered, text })
     })
     stream.end()
   })

@@ -1,0 +1,287 @@
+import { expect, test } from 'vitest'
+import { isClusterError } from '../errors/cluster-error.ts'
+import type { ErrorCode } from '../errors/error-table.ts'
+import { type RequestId, RequestIdSource } from '../request/request-id.ts'
+import { resolveLedgerOptions } from './ledger-options.ts'
+import { RequestLedger } from './request-ledger.ts'
+import { GroupCommit } from './group-commit.ts'
+import { batchJob, errorOf, procedureJob, sqlJob, WriteFixture } from './test-support/write-fixture.ts'
+import type { JobOutcome } from './write-job.ts'
+
+const SCHEMA = 'CREATE TABLE t(a INTEGER PRIMARY KEY, b TEXT)'
+const HOUR_MS = 60 * 60_000
+const fixture = (ledger = {}): WriteFixture => new WriteFixture({ schema: SCHEMA, ledger })
+const codeOf = (outcome: JobOutcome | undefined): ErrorCode => errorOf(outcome).code as ErrorCode
+const add = (b: string, identity?: { id?: RequestId; key?: string }): ReturnType<typeof sqlJob> =>
+  sqlJob('INSERT INTO t(b) VALUES (?) RETURNING a, b', [b], identity)
+const ledgerRows = (f: WriteFixture): unknown[] => f.committed("SELECT count(*) FROM _litefleet_request WHERE id > x''")
+
+test('a write without id and key leaves no row and creates no table', () => {
+  using f = fixture()
+  f.run(add('x'), add('y'))
+  expect(f.committed("SELECT count(*) FROM sqlite_schema WHERE name LIKE '\\_litefleet%' ESCAPE '\\'")).toEqual([0])
+})
+
+test('a repeated id takes effect once and gets its first answer, rows and all', () => {
+  using f = fixture()
+  const id = f.ids.next()
+  const [first] = f.run(add('x', { id }))
+  const [again] = f.run(add('x', { id }))
+  expect(first).toMatchObject({ kind: 'done', replayed: false, result: { results: [{ changes: 1, rows: [{ a: 1, b: 'x' }] }] } })
+  expect(again).toEqual({ ...first, replayed: true })
+  expect(f.committed('SELECT count(*) FROM t')).toEqual([1])
+})
+
+test('the same id twice within one batch takes effect once', () => {
+  using f = fixture()
+  const id = f.ids.next()
+  const outcomes = f.run(add('x', { id }), add('other', { id: f.ids.next() }), add('x', { id }))
+  expect(outcomes.map((outcome) => outcome.kind === 'done' && outcome.replayed)).toEqual([false, false, true])
+  expect(f.committed('SELECT count(*) FROM t')).toEqual([2])
+})
+
+test('the same id twice within a batch whose COMMIT fails takes effect once all the same', () => {
+  using f = new WriteFixture({ schema: `${SCHEMA}; CREATE TABLE c(p REFERENCES t(a) DEFERRABLE INITIALLY DEFERRED)` })
+  const id = f.ids.next()
+  const outcomes = f.run(add('x', { id }), sqlJob('INSERT INTO c VALUES (404)'), add('x', { id }))
+  expect(outcomes.map((outcome) => outcome.kind)).toEqual(['done', 'failed', 'done'])
+  expect(outcomes[2]).toEqual({ ...outcomes[0], replayed: true })
+  expect(f.committed('SELECT count(*) FROM t')).toEqual([1])
+})
+
+test('a repeated id survives a restart: another ledger on the same database knows it', () => {
+  using f = fixture()
+  const id = f.ids.next()
+  f.run(add('x', { id }))
+  const writer = f.open()
+  const ids = new RequestIdSource(() => f.nowMs, Buffer.from('second'))
+  const clock = { nowMs: () => f.nowMs, monotonicMs: () => 0, setTimer: () => ({ cancel: () => undefined }) }
+  const ledger = new RequestLedger({ database: 'test.db', writer, clock, ids, options: resolveLedgerOptions() })
+  const second = new GroupCommit({ database: 'test.db', writer, procedures: f.procedures, ledger, afterBegin: () => undefined })
+  expect(second.run([add('x', { id }), add('y', { id: ids.next() })])).toMatchObject({
+    outcomes: [{ replayed: true }, { replayed: false }],
+  })
+  expect(ledger.rowCount).toBe(2)
+  writer.close()
+})
+
+test('a repeated id with a different request is refused, whatever differs', () => {
+  using f = fixture()
+  const id = f.ids.next()
+  const statement = { sql: 'INSERT INTO t(b) VALUES (?)', params: ['1'] }
+  f.run(batchJob([statement], { id }))
+  const others = [
+    batchJob([{ ...statement, params: ['2'] }], { id }),
+    batchJob([{ ...statement, params: [1] }], { id }),
+    batchJob([{ ...statement, sql: `${statement.sql} ` }], { id }),
+    batchJob([{ ...statement, safeIntegers: true }], { id }),
+    batchJob([statement, statement], { id }),
+    procedureJob('add', '1', { id }),
+  ]
+  expect(others.map((job) => codeOf(f.run(job)[0]))).toEqual(others.map(() => 'REQUEST_ID_REUSED'))
+  expect(f.run(batchJob([{ ...statement, safeIntegers: false }], { id }))).toMatchObject([{ kind: 'done', replayed: true }])
+  expect(f.committed('SELECT count(*) FROM t')).toEqual([1])
+})
+
+test('a request that fails leaves no row and may run again', () => {
+  using f = fixture()
+  const id = f.ids.next()
+  const job = sqlJob('INSERT INTO t(a, b) VALUES (1, ?)', ['x'], { id, key: 'k' })
+  f.run(sqlJob("INSERT INTO t VALUES (1, 'in the way')"))
+  expect(codeOf(f.run(job, add('y', { id: f.ids.next() }))[0])).toBe('SQLITE_CONSTRAINT_PRIMARYKEY')
+  expect(ledgerRows(f)).toEqual([1])
+  f.run(sqlJob('DELETE FROM t'))
+  expect(f.run(job)).toMatchObject([{ kind: 'done', replayed: false }])
+})
+
+test('a procedure\'s answer is replayed exactly', () => {
+  using f = fixture()
+  const value = { big: 2n ** 80n, at: new Date(1), nothing: undefined, minusZero: -0, nan: Number.NaN, bytes: new Uint8Array([1, 2]), list: [null, 'ü'] }
+  f.procedures.register('answer', () => value)
+  const job = procedureJob('answer', { z: 1, a: [1n] }, { id: f.ids.next() })
+  f.run(job)
+  const [again] = f.run(job)
+  expect(again).toStrictEqual({ kind: 'done', replayed: true, result: { kind: 'procedure', value } })
+})
+
+test('a key takes effect once, whatever ids its attempts have; each id is then answered, too', () => {
+  using f = fixture()
+  const [first, second] = [f.ids.next(), f.ids.next()]
+  const [answer] = f.run(add('x', { id: first, key: 'order-7' }))
+  const outcomes = f.run(add('x', { id: second, key: 'order-7' }), add('x', { key: 'order-7' }), add('x', { key: 'order-8' }))
+  expect(outcomes.slice(0, 2)).toEqual([{ ...answer, replayed: true }, { ...answer, replayed: true }])
+  expect(outcomes[2]).toMatchObject({ replayed: false })
+  expect(f.groupCommit.resolve(second)).toMatchObject({ resolution: { kind: 'applied' } })
+  expect(codeOf(f.run(add('other', { key: 'order-7' }))[0])).toBe('REQUEST_ID_REUSED')
+  expect(f.committed('SELECT b FROM t')).toEqual(['x', 'x'])
+})
+
+test('the hidden tables do not show in last_insert_rowid()', () => {
+  using f = fixture()
+  f.run(add('x', { id: f.ids.next(), key: 'k' }))
+  const [outcome] = f.run(sqlJob('UPDATE t SET b = 1', undefined, { id: f.ids.next() }))
+  expect(outcome).toMatchObject({ result: { results: [{ changes: 1, lastInsertRowid: 1 }] } })
+})
+
+test('an answer that is too large is dropped: its request was applied and says so when repeated', () => {
+  using f = fixture({ answerBytesMax: 100 })
+  const id = f.ids.next()
+  const job = add('x'.repeat(200), { id })
+  expect(f.run(job)).toMatchObject([{ kind: 'done', replayed: false }])
+  const [again] = f.run(job)
+  expect(codeOf(again)).toBe('ANSWER_DROPPED')
+  expect(isClusterError(errorOf(again)) && (errorOf(again) as { outcome?: string }).outcome).toBe('applied')
+  expect(f.groupCommit.resolve(id)).toMatchObject({ resolution: { kind: 'applied', result: undefined } })
+  expect(f.committed('SELECT count(*) FROM t')).toEqual([1])
+})
+
+test('resolve() answers what a request answered', () => {
+  using f = fixture()
+  const id = f.ids.next()
+  const [outcome] = f.run(add('x', { id }))
+  const resolved = f.groupCommit.resolve(id)
+  expect(resolved).toEqual({
+    kind: 'resolved',
+    committed: false,
+    resolution: { kind: 'applied', result: outcome?.kind === 'done' ? outcome.result : undefined },
+  })
+})
+
+test('resolve() of an id nobody knows keeps a late duplicate from running', () => {
+  using f = fixture()
+  const id = f.ids.next()
+  expect(f.groupCommit.resolve(id)).toEqual({ kind: 'resolved', committed: true, resolution: { kind: 'not-applied' } })
+  expect(f.groupCommit.resolve(id)).toEqual({ kind: 'resolved', committed: false, resolution: { kind: 'not-applied' } })
+  const [late] = f.run(add('x', { id }))
+  expect(codeOf(late)).toBe('REQUEST_ABANDONED')
+  expect(f.committed('SELECT count(*) FROM t')).toEqual([0])
+})
+
+test('resolve() does nothing while another process holds the write lock', () => {
+  using f = fixture()
+  const other = f.open()
+  other.exec('BEGIN IMMEDIATE')
+  expect(f.groupCommit.resolve(f.ids.next())).toEqual({ kind: 'busy' })
+  other.close()
+})
+
+test('a request older than the retention never runs', () => {
+  using f = fixture({ retentionMs: HOUR_MS })
+  const old = f.ids.next()
+  const known = f.ids.next()
+  f.run(add('known', { id: known }))
+  f.nowMs += HOUR_MS + 1
+  // Its row is still there: it is answered whatever its age.
+  expect(codeOf(f.run(add('x', { id: old }))[0])).toBe('REQUEST_TOO_OLD')
+  expect(() => f.groupCommit.resolve(old)).toThrow('REQUEST_TOO_OLD')
+  expect(f.writer.inTransaction).toBe(false)
+})
+
+test('rows go by time, in steps; an id that was pruned is too old for a primary whose clock is behind, too', () => {
+  using f = fixture({ retentionMs: HOUR_MS })
+  const ids = Array.from({ length: 600 }, () => f.ids.next())
+  for (let i = 0; i < 600; i += 100) f.run(...ids.slice(i, i + 100).map((id) => add('x', { id })))
+  expect(ledgerRows(f)).toEqual([600])
+  f.nowMs += HOUR_MS + 1
+  f.run(add('y', { id: f.ids.next() }))
+  expect(ledgerRows(f)).toEqual([600 - 256 + 1])
+  f.run(add('y', { id: f.ids.next() }))
+  f.run(add('y', { id: f.ids.next() }))
+  expect(ledgerRows(f)).toEqual([3])
+  expect(f.ledger.rowCount).toBe(3)
+  f.nowMs -= HOUR_MS
+  expect(codeOf(f.run(add('x', { id: ids[0] as RequestId }))[0])).toBe('REQUEST_TOO_OLD')
+  expect(codeOf(f.run(add('x', { id: ids[599] as RequestId }))[0])).toBe('REQUEST_TOO_OLD')
+})
+
+test('pruning keeps up with large groups', () => {
+  using f = fixture({ retentionMs: HOUR_MS })
+  for (let round = 0; round < 6; round++) {
+    f.run(...Array.from({ length: 1_000 }, () => add('x', { id: f.ids.next() })))
+    f.nowMs += HOUR_MS
+  }
+  expect(Number(ledgerRows(f)[0])).toBeLessThanOrEqual(2_000)
+})
+
+test('keys go by time, too', () => {
+  using f = fixture({ retentionMs: HOUR_MS })
+  f.run(add('x', { key: 'k' }))
+  f.nowMs += HOUR_MS + 1
+  f.run(add('y', { key: 'l' }))
+  expect(f.committed('SELECT key FROM _litefleet_key')).toEqual(['l'])
+  expect(f.run(add('x', { key: 'k' }))).toMatchObject([{ replayed: false }])
+})
+
+test('a full ledger refuses new requests, answers known ones, lets others through, and recovers with time', () => {
+  using f = fixture({ rowsMax: 10, retentionMs: HOUR_MS, retentionMinMs: HOUR_MS })
+  const ids = Array.from({ length: 10 }, () => f.ids.next())
+  f.run(...ids.map((id) => add('x', { id })))
+  const [refused, known, plain] = f.run(add('y', { id: f.ids.next() }), add('x', { id: ids[0] as RequestId }), add('z'))
+  expect(codeOf(refused)).toBe('LEDGER_FULL')
+  expect(known).toMatchObject({ replayed: true })
+  expect(plain).toMatchObject({ kind: 'done' })
+  expect(codeOf(f.run(add('y', { id: f.ids.next() }))[0])).toBe('LEDGER_FULL')
+  f.nowMs += HOUR_MS + 1
+  expect(f.run(add('y', { id: f.ids.next() }))).toMatchObject([{ kind: 'done' }])
+})
+
+test('a nearly full ledger drops ids early, but none younger than the minimum, and no key', () => {
+  using f = fixture({ rowsMax: 8, retentionMs: 10 * HOUR_MS, retentionMinMs: HOUR_MS })
+  f.run(...Array.from({ length: 7 }, (_, i) => add('x', { id: f.ids.next(), key: `k${i}` })))
+  f.nowMs += HOUR_MS / 2
+  f.run(add('young', { id: f.ids.next() }))
+  expect(ledgerRows(f)).toEqual([8])
+  f.nowMs += HOUR_MS / 2 + 1
+  f.run(add('new', { id: f.ids.next() }))
+  expect(ledgerRows(f)).toEqual([2]) // the young one and the new one
+  expect(f.committed('SELECT count(*) FROM _litefleet_key')).toEqual([7])
+})
+
+test('the byte bound counts answers', () => {
+  using f = fixture({ bytesMax: 5_000, retentionMs: HOUR_MS, retentionMinMs: HOUR_MS })
+  let done = 0
+  for (let i = 0; i < 20; i++) if (f.run(add('x'.repeat(1_000), { id: f.ids.next() }))[0]?.kind === 'done') done++
+  expect(done).toBe(5)
+})
+
+test('rows found at start are counted while the ledger is already in use', () => {
+  using f = fixture({ rowsMax: 6_000, retentionMs: HOUR_MS, retentionMinMs: HOUR_MS })
+  f.run(add('creates', { id: f.ids.next() }))
+  f.writer.exec(`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000)
+    INSERT INTO _litefleet_request SELECT CAST(substr(id, 1, 12) || unhex(printf('%08x', 1000 + i)) AS BLOB), entry
+    FROM n, (SELECT id, entry FROM _litefleet_request WHERE id > x'')`)
+  const ledger = new RequestLedger({
+    database: 'test.db',
+    writer: f.writer,
+    clock: { nowMs: () => f.nowMs, monotonicMs: () => 0, setTimer: () => ({ cancel: () => undefined }) },
+    ids: f.ids,
+    options: resolveLedgerOptions({ rowsMax: 6_000 }),
+  })
+  const second = new GroupCommit({ database: 'test.db', writer: f.writer, procedures: f.procedures, ledger, afterBegin: () => undefined })
+  const counts: number[] = []
+  for (let i = 0; i < 4; i++) {
+    f.nowMs += 1
+    second.run([add('x', { id: f.ids.next() })])
+    counts.push(ledger.rowCount)
+  }
+  expect(counts).toEqual([2_048, 4_096, 5_004, 5_005])
+  expect(ledgerRows(f)).toEqual([5_005])
+})
+
+test('a group that is rolled back leaves no trace in the count, nor half-made tables', () => {
+  using f = new WriteFixture({ schema: `${SCHEMA}; CREATE TABLE c(p REFERENCES t(a) DEFERRABLE INITIALLY DEFERRED)` })
+  const failing = (): ReturnType<typeof sqlJob> => sqlJob('INSERT INTO c VALUES (404)', undefined, { id: f.ids.next() })
+  f.run(failing())
+  expect(f.ledger.rowCount).toBe(0)
+  f.run(failing(), failing())
+  expect(f.ledger.rowCount).toBe(0)
+  f.run(add('x', { id: f.ids.next() }), failing())
+  expect(f.ledger.rowCount).toBe(1)
+  expect(ledgerRows(f)).toEqual([1])
+})
+
+test('options out of range are refused by name', () => {
+  expect(() => resolveLedgerOptions({ retentionMs: 5 })).toThrow('INVALID_OPTION')
+  expect(() => resolveLedgerOptions({ retentionMs: HOUR_MS, retentionMinMs: 2 * HOUR_MS })).toThrow('retentionMinMs')
+  expect(() => resolveLedgerOptions({ rowMax: 5 } as never)).toThrow('Did you mean "rowsMax"')
+})
