@@ -8,7 +8,8 @@
  * end of that process too, so that no node outlives the demo that started it.
  */
 import { parseArgs } from 'node:util'
-import { formatPosition, openCluster } from '@litefleet/core'
+import { type Cluster, type ClusterOptions, formatPosition, openCluster } from '@litefleet/core'
+import { once } from 'node:events'
 import { openBank } from './src/bank.ts'
 import { createHttpApi } from './src/http-api.ts'
 import { BankMetrics } from './src/metrics.ts'
@@ -34,55 +35,56 @@ const { values: flags } = parseArgs({
   },
 })
 
-const advertiseHost = flags['advertise-host']
-const cluster = await openCluster({
-  dataDir: flags.data,
-  node: { name: flags.name, region: flags.region ?? flags.name },
-  lease: { kind: 'static', primary: flags.primary === undefined ? true : { url: flags.primary } },
-  listen: { host: flags.host, grpcPort: Number(flags['grpc-port']), httpPort: Number(flags['http-port']) },
-  ...(advertiseHost === undefined
-    ? {}
-    : {
-        advertise: {
-          grpc: `${advertiseHost}:${flags['grpc-port']}`,
-          http: `http://${advertiseHost}:${flags['http-port']}`,
-        },
-      }),
-})
-const bank = await openBank(cluster)
-const metrics = new BankMetrics()
 const supervised = process.send !== undefined
-if (supervised) bank.database.onAdvance((position) => metrics.advanced(position))
-
-const api = createHttpApi({ bank, metrics, status: () => cluster.status() })
-const url = await api.listen({ host: flags.host, port: Number(flags.port) })
-
-let closing: Promise<void> | undefined
-function close(): Promise<void> {
-  closing ??= (async () => {
-    clearInterval(reports)
-    await api.close()
-    await cluster.close()
-    if (process.connected) process.disconnect()
-  })()
-  return closing
-}
+const stop = new AbortController()
+// Heard from the first moment on: a supervisor may die while this node is still opening.
+process.on('SIGTERM', () => stop.abort())
+process.on('disconnect', () => stop.abort())
+// Ctrl-C reaches the whole process group; a supervised node leaves the order of closing to its supervisor.
+process.on('SIGINT', () => supervised || stop.abort())
 
 function tell(message: SupervisorMessage): void {
   if (process.connected) process.send?.(message)
 }
 
-function report(): void {
-  const position = formatPosition(bank.database.position)
-  tell({ kind: 'report', role: cluster.role.kind, position, metrics: metrics.take() })
+function clusterOptions(): ClusterOptions {
+  const { 'advertise-host': advertiseHost, 'grpc-port': grpcPort, 'http-port': httpPort } = flags
+  return {
+    dataDir: flags.data,
+    node: { name: flags.name, region: flags.region ?? flags.name },
+    lease: { kind: 'static', primary: flags.primary === undefined ? true : { url: flags.primary } },
+    listen: { host: flags.host, grpcPort: Number(grpcPort), httpPort: Number(httpPort) },
+    ...(advertiseHost === undefined
+      ? {}
+      : { advertise: { grpc: `${advertiseHost}:${grpcPort}`, http: `http://${advertiseHost}:${httpPort}` } }),
+  }
 }
 
-const reports = setInterval(() => supervised && report(), REPORT_MS)
-process.on('SIGTERM', () => void close())
-// Ctrl-C reaches the whole process group; a supervised node leaves the order of closing to its supervisor.
-process.on('SIGINT', () => supervised || void close())
-process.on('disconnect', () => void close())
+/** Serves until `stop`. */
+async function serve(cluster: Cluster): Promise<void> {
+  const bank = await openBank(cluster)
+  const metrics = new BankMetrics()
+  if (supervised) bank.database.onAdvance((position) => metrics.advanced(position))
+  const api = createHttpApi({ bank, metrics, status: () => cluster.status() })
+  const url = await api.listen({ host: flags.host, port: Number(flags.port) })
 
-const { grpc, http } = cluster.addresses
-tell({ kind: 'ready', url, grpc, http, databasePath: bank.database.path })
-if (!supervised) console.log(`${flags.name}: bank on ${url}, cluster on ${http} and ${grpc}, ${cluster.role.kind}`)
+  const { grpc, http } = cluster.addresses
+  tell({ kind: 'ready', url, grpc, http, databasePath: bank.database.path })
+  if (!supervised) console.log(`${flags.name}: bank on ${url}, cluster on ${http} and ${grpc}, ${cluster.role.kind}`)
+  const reports = setInterval(() => {
+    const position = formatPosition(bank.database.position)
+    tell({ kind: 'report', role: cluster.role.kind, position, metrics: metrics.take() })
+  }, REPORT_MS)
+
+  if (!stop.signal.aborted) await once(stop.signal, 'abort')
+  clearInterval(reports)
+  await api.close()
+}
+
+const cluster = await openCluster(clusterOptions())
+try {
+  await serve(cluster)
+} finally {
+  await cluster.close()
+  if (process.connected) process.disconnect()
+}

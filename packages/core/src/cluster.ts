@@ -84,7 +84,17 @@ export interface Rpc {
 
 /** Opens a node of a cluster. Throws what is wrong with options, platform, data directory or listeners. */
 export async function openCluster(options: ClusterOptions): Promise<Cluster> {
-  const cluster = new Cluster(resolveClusterOptions(options, process.env))
+  const resolved = resolveClusterOptions(options, process.env)
+  assertUsableSqlite()
+  requireSecureListener(resolved.listen.host, resolved.clusterKeys.length > 0)
+  const directory = DataDirectory.open(realDisk, resolved.dataDir)
+  let cluster: Cluster
+  try {
+    cluster = new Cluster(resolved, directory)
+  } catch (error) {
+    directory.close()
+    throw error
+  }
   await cluster.open()
   return cluster
 }
@@ -118,13 +128,11 @@ export class Cluster implements AsyncDisposable {
   #closing: Promise<void> | undefined
 
   /** @internal Use `openCluster`. */
-  constructor(options: ResolvedClusterOptions) {
-    assertUsableSqlite()
-    requireSecureListener(options.listen.host, options.clusterKeys.length > 0)
+  constructor(options: ResolvedClusterOptions, directory: DataDirectory) {
     this.#options = options
     const clock = this.#clock
     const keys = options.clusterKeys
-    this.#directory = DataDirectory.open(realDisk, options.dataDir)
+    this.#directory = directory
     this.#identity = new ClusterIdentity(realDisk, this.#directory, GROUP)
     this.#requestIds = new RequestIdSource(() => clock.nowMs(), randomBytes(6))
     this.#runner = new FunctionRunner(this.#functions, clock)
@@ -530,8 +538,9 @@ export class Cluster implements AsyncDisposable {
 
   async #close(): Promise<void> {
     await this.#pruning.stop()
-    const handles = await Promise.allSettled(this.#handles.values())
     await this.#leadership.close()
+    this.#engine.abandonWaits()
+    const handles = await Promise.allSettled(this.#handles.values())
     await this.#lease.close()
     this.#membership.close()
     this.#forwarder.close()

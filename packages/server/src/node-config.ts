@@ -18,10 +18,9 @@
  * The names are those of `openCluster`. What `openCluster` checks itself (ranges, names, the lease) is left to it; here the
  * shape is checked, so that a misspelt key never passes as an absent one.
  */
-import type { ClusterOptions } from '@litefleet/core'
 import path from 'node:path'
 import { parseDocument } from 'yaml'
-import { ClusterError } from '@litefleet/core'
+import { ClusterError, type ClusterOptions } from '@litefleet/core'
 import { invalidValue, rejectUnknownKeys } from './unknown-key.ts'
 
 export interface ConfiguredDatabase {
@@ -66,7 +65,7 @@ export function parseNodeConfig(text: string, where: string, directory: string):
   return {
     ...optional(
       'dataDir',
-      mapped(given['dataDir'], (v) => path.resolve(directory, text1(v, where, 'dataDir'))),
+      mapped(given['dataDir'], (v) => path.resolve(directory, requireText(v, where, 'dataDir'))),
     ),
     ...optional('node', section(given, 'node', ['name', 'region'], where)),
     ...optional('lease', section(given, 'lease', ['kind', 'primary'], where)),
@@ -74,7 +73,7 @@ export function parseNodeConfig(text: string, where: string, directory: string):
     ...optional('advertise', section(given, 'advertise', ['grpc', 'http'], where)),
     ...optional(
       'clusterKeyFile',
-      mapped(given['clusterKeyFile'], (v) => path.resolve(directory, text1(v, where, 'clusterKeyFile'))),
+      mapped(given['clusterKeyFile'], (v) => path.resolve(directory, requireText(v, where, 'clusterKeyFile'))),
     ),
     ...optional(
       'interop',
@@ -87,7 +86,7 @@ export function parseNodeConfig(text: string, where: string, directory: string):
       'databases',
       mapped(given['databases'], (v) => databases(v, where, directory)),
     ),
-  } as NodeConfig
+  }
 }
 
 /** `over` wins, section by section and key by key: flags over a file. */
@@ -109,9 +108,9 @@ function databases(value: unknown, where: string, directory: string): readonly C
     if (typeof item === 'string') return { name: item }
     const given = requireMap(item, where, key)
     rejectUnknownKeys(given, ['name', 'migrations'], `${where}: ${key}`)
-    const name = text1(given['name'], where, `${key}.name`)
+    const name = requireText(given['name'], where, `${key}.name`)
     if (given['migrations'] === undefined) return { name }
-    return { name, migrations: path.resolve(directory, text1(given['migrations'], where, `${key}.migrations`)) }
+    return { name, migrations: path.resolve(directory, requireText(given['migrations'], where, `${key}.migrations`)) }
   })
 }
 
@@ -136,7 +135,7 @@ function isMap(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-function text1(value: unknown, where: string, key: string): string {
+function requireText(value: unknown, where: string, key: string): string {
   return typeof value === 'string' && value !== '' ? value : invalidValue(where, key, value, 'a text')
 }
 

@@ -34,7 +34,8 @@ const WAIT_MAX_PAUSED_MS = 10
 const STEPS_MAX = 32
 /** Steps shrink and grow so that copying takes about so long. */
 const STEP_MS = 8
-const STEP_FRAMES_MIN = 64
+/** No smaller, because each step also waits for a sync of the WAL, however little it copies. */
+const STEP_BYTES_MIN = 2 * 1024 * 1024
 /** Part of a step that may be left for the end, where the database file is synced on the event loop. */
 const LAST_STEP_PART = 8
 /**
@@ -48,6 +49,7 @@ export class ReplicaCheckpointer {
   readonly #tail: WalTail
   readonly #passive: PassiveCheckpoint
   readonly #options: ResolvedApplyOptions
+  readonly #stepFramesMin: number
   readonly #stepFramesMax: number
   #stepFrames: number
   readonly #clock: Clock
@@ -74,6 +76,7 @@ export class ReplicaCheckpointer {
     this.#tail = o.tail
     this.#passive = new PassiveCheckpoint(o.connection)
     this.#options = o.options
+    this.#stepFramesMin = Math.ceil(STEP_BYTES_MIN / o.pageSize)
     this.#stepFramesMax = Math.max(1, Math.floor(o.options.checkpointStepBytes / o.pageSize))
     this.#stepFrames = Math.ceil(this.#stepFramesMax / 2)
     this.#clock = o.clock
@@ -141,7 +144,7 @@ export class ReplicaCheckpointer {
   #adaptStep(copiedFrames: number, tookMs: number): void {
     if (copiedFrames < this.#stepFrames / 2) return
     const factor = Math.min(2, Math.max(0.5, STEP_MS / Math.max(tookMs, 1)))
-    const wanted = Math.round(Math.max(this.#stepFrames * factor, STEP_FRAMES_MIN))
+    const wanted = Math.max(Math.round(this.#stepFrames * factor), this.#stepFramesMin)
     this.#stepFrames = Math.min(wanted, this.#stepFramesMax)
   }
 

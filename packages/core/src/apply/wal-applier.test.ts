@@ -6,7 +6,7 @@ import { ClusterError } from '../errors/cluster-error.ts'
 import { type Disk, realDisk } from '../files/disk.ts'
 import type { LtxRecord } from '../ltx/ltx-record.ts'
 import type { PageChecksums } from '../ltx/page-checksums.ts'
-import { checksum } from '../position/checksum.ts'
+import { type Checksum, checksum } from '../position/checksum.ts'
 import { type Position, ZERO_POSITION } from '../position/position.ts'
 import { nextTxid } from '../position/txid.ts'
 import type { Connection } from '../sqlite/connection.ts'
@@ -173,12 +173,14 @@ describe('apply', () => {
     const replica = replicaAt({ disk })
     replica.applier.apply(source.records)
     const image = replica.image()
+    const { walFrames } = replica.applier
     const records = transfers(2)
     disk.isFailing = true
     expect(codeOf(() => replica.applier.apply(records)).code).toBe('STORAGE_FAILED')
     expect(replica.image().equals(image)).toBe(true)
     disk.isFailing = false
     replica.applier.apply(records)
+    expect(replica.applier.walFrames).toBe(walFrames + records.reduce((sum, { pageCount }) => sum + pageCount, 0))
     expect(replica.image().equals(source.image)).toBe(true)
     replica.close()
   })
@@ -329,7 +331,7 @@ describe('applyPages', () => {
     replica.close()
   })
 
-  test('a differing page that is missing, or checksums that are not those of the position, are refused', () => {
+  test('a differing page that is missing, or checksums that are not those of the position, or rollback mode: refused', () => {
     const replica = replicaAt()
     replica.applier.apply(source.records)
     const image = replica.image()
@@ -339,6 +341,10 @@ describe('applyPages', () => {
     expect(codeOf(() => replica.applier.applyPages(missing)).code).toBe('CORRUPT_DATA')
     const elsewhere = { ...whole, position: { ...source.position, checksum: checksum((1n << 63n) | 7n) } }
     expect(codeOf(() => replica.applier.applyPages(elsewhere)).code).toBe('CORRUPT_DATA')
+    const rollbackMode = Buffer.from(source.image)
+    rollbackMode.fill(1, 18, 20)
+    const unsupported = replacement(replica, rollbackMode, { ...source.position, checksum: checksumOf(rollbackMode) })
+    expect(codeOf(() => replica.applier.applyPages(unsupported)).code).toBe('UNSUPPORTED_RECORD')
     expect(replica.image().equals(image)).toBe(true)
     replica.applier.applyPages(whole)
     expect(replica.image().equals(source.image)).toBe(true)
@@ -379,6 +385,10 @@ function replacement(replica: TestReplica, image: Buffer, position: Position) {
     checksums: checksumsOf(image, PAGE_SIZE),
     position,
   }
+}
+
+function checksumOf(image: Buffer): Checksum {
+  return checksumsOf(image, PAGE_SIZE).checksum
 }
 
 function stateAt(index: number): { position: Position; checksums: PageChecksums } {

@@ -264,6 +264,6 @@ test('a log under random work, kills and power cuts is always a gapless run of w
       await model.log.close()
       expect(model.disk.openDescriptors).toBe(0)
     }),
-    { seed: seed | 0, numRuns: 1500 },
+    { seed: seed | 0, numRuns: 150 },
   )
 })

@@ -1,12 +1,12 @@
 /**
  * One channel to one node, from dialling to its end: the gRPC call, the hellos, the pings.
  *
- * Promises: `open` resolves only after both sides accepted each other; afterwards `ended` is called exactly once, whatever the reason,
- * and nothing after it. Every connection resolves the name and dials anew, so an address that moved is found, and who answers is
+ * Promises: `opened` is called once both sides accepted each other, in the turn of the other one's hello; then `ended` exactly once,
+ * whatever the reason, and nothing after it. Without `opened` there is no `ended`. Every connection resolves the name and dials anew, so an address that moved is found, and who answers is
  * checked by its hello and, with a cluster key, by its answer to our token.
  */
 import { Client, type ClientDuplexStream, credentials, Metadata, type ServiceError } from '@grpc/grpc-js'
-import type { Clock } from '../base/clock.ts'
+import type { Clock, Timer } from '../base/clock.ts'
 import { ClusterError, isClusterError } from '../errors/cluster-error.ts'
 import { type ClusterKeys, isTokenAnswer, signToken } from '../request/cluster-token.ts'
 import { ChannelSender } from './channel-sender.ts'
@@ -37,6 +37,7 @@ export interface ConnectionParts<Item> {
   membership(members: readonly Member[]): void
   /** The other side takes no new requests. */
   goodbye(reason: string): void
+  opened(connection: ClientConnection<Item>): void
   ended(error: ClusterError): void
 }
 
@@ -49,6 +50,8 @@ export function channelOptions(messageBytesMax: number): Record<string, number> 
     'grpc.enable_http_proxy': 0,
     'grpc.use_local_subchannel_pool': 1,
     'grpc.service_config_disable_resolution': 1,
+    // HTTP/2's own 64 KiB would carry one window per round trip: 640 KB/s between continents.
+    'grpc-node.flow_control_window': 4 << 20,
     // One message carries at most one item of the largest size, or several of together 1 MiB, and the fields around them.
     'grpc.max_receive_message_length': messageBytesMax + (2 << 20),
     'grpc.max_send_message_length': messageBytesMax + (2 << 20),
@@ -61,27 +64,25 @@ export class ClientConnection<Item> {
   readonly #client: Client
   readonly #call: Call
   readonly #token: string | undefined
-  readonly #opened = Promise.withResolvers<Hello>()
+  readonly #end = Promise.withResolvers<ClusterError>()
+  readonly #helloTimer: Timer
   #hello: Hello | undefined
   #liveness: Liveness | undefined
-  #ended = false
+  #isEnded = false
 
   /**
-   * @throws PEER_UNREACHABLE, CLUSTER_MISMATCH, PROTOCOL_MISMATCH, UNAUTHENTICATED
+   * Dials, and stays until the connection ends; rejects with the reason.
+   * @throws PEER_UNREACHABLE, CLUSTER_MISMATCH, PROTOCOL_MISMATCH, UNAUTHENTICATED; CLOSED with the signal
    */
-  static async open<Item>(parts: ConnectionParts<Item>, signal: AbortSignal): Promise<ClientConnection<Item>> {
+  static async run<Item>(parts: ConnectionParts<Item>, signal: AbortSignal): Promise<never> {
     const connection = new ClientConnection(parts)
-    const abort = (): void => connection.close('this node closes it')
-    signal.addEventListener('abort', abort, { once: true })
-    const timer = parts.clock.setTimer(parts.options.connectTimeoutMs, () =>
-      connection.#end(unreachable(parts.address, `no hello within ${parts.options.connectTimeoutMs} ms`)),
-    )
+    const close = (): void => connection.close('this node closes it')
+    signal.addEventListener('abort', close, { once: true })
+    if (signal.aborted) close()
     try {
-      await connection.#opened.promise
-      return connection
+      throw await connection.#end.promise
     } finally {
-      timer.cancel()
-      signal.removeEventListener('abort', abort)
+      signal.removeEventListener('abort', close)
     }
   }
 
@@ -104,9 +105,12 @@ export class ClientConnection<Item> {
       write: (message, done) => this.#call.write(message, done),
       batch: (items) => parts.batch(items),
     })
+    this.#helloTimer = clock.setTimer(options.connectTimeoutMs, () =>
+      this.#finish(unreachable(address, `no hello came within ${options.connectTimeoutMs} ms`)),
+    )
     this.#call.on('data', (message: PeerMessage) => this.#receive(message))
-    this.#call.on('error', (error: ServiceError) => this.#end(fromStatus(error, address)))
-    this.#call.on('end', () => this.#end(unreachable(address, 'the other side ended the channel')))
+    this.#call.on('error', (error: ServiceError) => this.#finish(fromStatus(error, address)))
+    this.#call.on('end', () => this.#finish(unreachable(address, 'the other side ended the channel')))
     this.#call.write({ hello: encodeHello({ ...ours, protocolVersion: PROTOCOL_VERSION, tokenAnswer: '' }) })
   }
 
@@ -121,11 +125,11 @@ export class ClientConnection<Item> {
 
   /** Ends the channel; requests that were handed to the transport stay without an answer. Idempotent. */
   close(reason: string): void {
-    this.#end(new ClusterError('CLOSED', `the channel to ${this.#parts.address} was closed: ${reason}`))
+    this.#finish(new ClusterError('CLOSED', `the channel to ${this.#parts.address} was closed: ${reason}`))
   }
 
   #receive(message: PeerMessage): void {
-    if (this.#ended) return
+    if (this.#isEnded) return
     this.#liveness?.heard()
     try {
       if (message.replies !== undefined) this.#parts.replies(message.replies.replies)
@@ -135,7 +139,9 @@ export class ClientConnection<Item> {
       else if (message.pong !== undefined) this.#liveness?.pong(message.pong.nonce)
       else if (message.goodbye !== undefined) this.#parts.goodbye(message.goodbye.reason)
     } catch (error) {
-      this.#end(isClusterError(error) ? error : unreachable(this.#parts.address, 'a message could not be read', error))
+      this.#finish(
+        isClusterError(error) ? error : unreachable(this.#parts.address, 'a message could not be read', error),
+      )
     }
   }
 
@@ -149,30 +155,32 @@ export class ClientConnection<Item> {
       })
     }
     this.#hello = theirs
+    this.#helloTimer.cancel()
     this.#liveness = new Liveness({
       clock,
       keepaliveMs: options.keepaliveMs,
       silenceMs: options.silenceMs,
       ping: (nonce) => this.sender.notice('ping', () => ({ ping: { nonce } })),
-      dead: (silentMs) => this.#end(unreachable(address, `nothing was heard for ${Math.round(silentMs)} ms`)),
+      dead: (silentMs) => this.#finish(unreachable(address, `nothing was heard for ${Math.round(silentMs)} ms`)),
     })
     this.#liveness.measure()
-    this.#opened.resolve(theirs)
+    this.#parts.opened(this)
   }
 
   #answerPing(nonce: number): void {
     this.sender.notice('pong', () => ({ pong: { nonce } }))
   }
 
-  #end(error: ClusterError): void {
-    if (this.#ended) return
-    this.#ended = true
+  #finish(error: ClusterError): void {
+    if (this.#isEnded) return
+    this.#isEnded = true
+    this.#helloTimer.cancel()
     this.#liveness?.stop()
     // gRPC reports the cancellation as an error of the call, after we stopped listening to its meaning.
     this.#call.cancel()
     this.#client.close()
-    if (this.#hello === undefined) this.#opened.reject(error)
-    else this.#parts.ended(error)
+    if (this.#hello !== undefined) this.#parts.ended(error)
+    this.#end.resolve(error)
   }
 }
 

@@ -13,7 +13,7 @@ export type RoleName = 'detached' | 'replica' | 'candidate' | 'primary' | 'handi
 
 /** What a node says of itself to others. */
 export interface NodeCard {
-  /** 16 lowercase hex digits, stable over restarts. */
+  /** 16 lowercase hex digits, new in each process. */
   readonly nodeId: string
   readonly nodeName: string
   readonly region: string

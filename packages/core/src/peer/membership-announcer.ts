@@ -19,6 +19,8 @@ export interface MembershipAnnouncerParts {
 
 const SETTLE_MS = 20
 const REFRESH_MS = 1_000
+/** With more positions than this in all, the list goes without: it must fit into one message for each replica. */
+const POSITIONS_MAX = 20_000
 
 export class MembershipAnnouncer {
   readonly #parts: MembershipAnnouncerParts
@@ -68,7 +70,9 @@ export class MembershipAnnouncer {
     const { members, positions, server } = this.#parts
     this.#timer = undefined
     this.#dueMs = Number.POSITIVE_INFINITY
-    const replicas: Member[] = server.replicas().map(({ hello }) => ({
+    const connected = server.replicas()
+    const count = connected.reduce((sum, { hello }) => sum + positions.reportsOf(hello.nodeId).length, 0)
+    const replicas: Member[] = connected.map(({ hello }) => ({
       nodeId: hello.nodeId,
       nodeName: hello.nodeName,
       region: hello.region,
@@ -76,7 +80,7 @@ export class MembershipAnnouncer {
       httpUrl: hello.httpUrl,
       // What it said of its role is as old as its channel; a node that reports positions to us follows us.
       role: 'replica',
-      positions: positions.reportsOf(hello.nodeId),
+      positions: count > POSITIONS_MAX ? [] : positions.reportsOf(hello.nodeId),
     }))
     members.replace(replicas)
     server.broadcastMembership(() => members.all())

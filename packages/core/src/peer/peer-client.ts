@@ -7,27 +7,21 @@
  * `WRITE_OUTCOME_UNKNOWN` means it was handed to the transport and no answer came. Nothing is sent twice: repeating is the forwarder's
  * business. A reply nobody waits for is dropped.
  * Without a connection a request fails at once; `onConnected` tells when trying again makes sense.
- * Bound: `inFlightMax` requests and `inFlightBytesMax` bytes without an answer.
  */
 import type { Clock } from '../base/clock.ts'
-import { CoarseTimer } from '../base/coarse-timer.ts'
 import { RunLoop } from '../base/run-loop.ts'
 import { ClusterError, isClusterError } from '../errors/cluster-error.ts'
 import { type ErrorCode, errorTable } from '../errors/error-table.ts'
 import type { ReplicaReport } from '../position/replica-report.ts'
 import type { ClusterKeys } from '../request/cluster-token.ts'
-import { ClientConnection, type ConnectionParts } from './client-connection.ts'
+import { ClientConnection } from './client-connection.ts'
 import type { Hello, LocalHello } from './hello.ts'
+import { InFlight, type Pending, type PeerReply } from './in-flight.ts'
 import type { ResolvedPeerOptions } from './peer-options.ts'
 import type { PeerProtocol } from './protocol.ts'
-import { encodeReport, type Member, type PeerMessage, type WireReply, type WireRequest } from './wire-messages.ts'
+import { encodeReport, type Member, type WireReply } from './wire-messages.ts'
 
 export type RequestKind = 'write' | 'call'
-
-/** Bodies in the compact form of `forward/`; `failure` is an error the request met on the other node. */
-export type PeerReply =
-  | { readonly kind: 'answer'; readonly body: Buffer }
-  | { readonly kind: 'failure'; readonly body: Buffer }
 
 export type PeerState =
   | { readonly kind: 'connecting'; readonly lastError: ClusterError | undefined }
@@ -53,18 +47,6 @@ export interface PeerClientParts {
   onMembership(members: readonly Member[]): void
 }
 
-interface Pending {
-  readonly id: number
-  readonly kind: WireRequest['kind']
-  readonly body: Uint8Array
-  readonly deadlineMs: number
-  wasSent: boolean
-  isSettled: boolean
-  resolve(reply: PeerReply): void
-  reject(error: ClusterError): void
-}
-
-const SWEEP_MS = 10
 /** Codes with which two nodes refuse each other for good, as they are now. */
 const REFUSALS: readonly ErrorCode[] = ['CLUSTER_MISMATCH', 'PROTOCOL_MISMATCH', 'UNAUTHENTICATED']
 const WIRE_KIND = { write: 'REQUEST_KIND_WRITE', call: 'REQUEST_KIND_CALL' } as const
@@ -73,10 +55,7 @@ export class PeerClient {
   readonly address: string
   readonly #parts: PeerClientParts
   readonly #loop: RunLoop
-  readonly #sweep: CoarseTimer
-  readonly #pending = new Map<number, Pending>()
-  #pendingBytes = 0
-  #nextId = 0
+  readonly #inFlight: InFlight
   #connection: ClientConnection<Pending> | undefined
   /** The other side said goodbye: nothing new goes to it. */
   #isLeaving = false
@@ -86,7 +65,7 @@ export class PeerClient {
   constructor(parts: PeerClientParts) {
     this.address = parts.address
     this.#parts = parts
-    this.#sweep = new CoarseTimer(parts.clock, SWEEP_MS, (nowMs) => this.#expire(nowMs))
+    this.#inFlight = new InFlight(parts.address, parts.clock, parts.options)
     this.#loop = new RunLoop({
       clock: parts.clock,
       minDelayMs: parts.options.reconnectMinMs,
@@ -118,7 +97,7 @@ export class PeerClient {
   }
 
   get isBusy(): boolean {
-    return this.#pending.size > 0
+    return this.#inFlight.size > 0
   }
 
   /**
@@ -128,24 +107,12 @@ export class PeerClient {
    */
   request(kind: RequestKind, body: Uint8Array, deadlineMs: number): Promise<PeerReply> {
     const connection = this.#connection
-    const refused = connection === undefined || this.#isLeaving ? this.#notConnected() : this.#overBound(body.length)
-    if (refused !== undefined || connection === undefined) return Promise.reject(refused)
-    return new Promise((resolve, reject) => {
-      const pending: Pending = {
-        id: this.#freeId(),
-        kind: WIRE_KIND[kind],
-        body,
-        deadlineMs,
-        wasSent: false,
-        isSettled: false,
-        resolve,
-        reject,
-      }
-      this.#pending.set(pending.id, pending)
-      this.#pendingBytes += body.length
-      connection.sender.push(pending, body.length)
-      this.#sweep.arm()
-    })
+    const isOpen = connection !== undefined && !this.#isLeaving
+    const refused = isOpen ? this.#inFlight.overBound(body.length) : this.#notConnected()
+    if (refused !== undefined || connection === undefined) return Promise.reject(refused ?? this.#notConnected())
+    return this.#inFlight.add(WIRE_KIND[kind], body, deadlineMs, (pending) =>
+      connection.sender.push(pending, body.length),
+    )
   }
 
   /**
@@ -171,63 +138,48 @@ export class PeerClient {
     this.#isClosed = true
     this.#connection?.close('this node closes it')
     await this.#loop.stop()
-    this.#sweep.stop()
+    this.#inFlight.stop()
   }
 
   async #serve(signal: AbortSignal, progress: () => void): Promise<void> {
-    const ended = Promise.withResolvers<ClusterError>()
-    const connection = await ClientConnection.open<Pending>(this.#connectionParts(ended.resolve), signal)
-    if (signal.aborted) return connection.close('this node closes it')
+    const { address, clock, protocol, options, keys } = this.#parts
+    await ClientConnection.run<Pending>(
+      {
+        address,
+        clock,
+        protocol,
+        options,
+        keys,
+        hello: () => this.#parts.hello(),
+        batch: (items) => this.#inFlight.message(items),
+        opened: (connection) => {
+          progress()
+          this.#use(connection)
+        },
+        replies: (replies) => this.#receive(replies),
+        membership: (members) => this.#parts.onMembership(members),
+        goodbye: () => {
+          this.#isLeaving = true
+        },
+        ended: (error) => this.#lose(error),
+      },
+      signal,
+    )
+  }
+
+  #use(connection: ClientConnection<Pending>): void {
     const { hello } = connection
     if (this.#parts.hello().clusterId === '') this.#parts.adoptClusterId(hello.clusterId)
     this.#connection = connection
     this.#isLeaving = false
     this.#lastError = undefined
-    progress()
     this.#parts.onConnected(this, hello)
-    throw await ended.promise
-  }
-
-  #connectionParts(ended: (error: ClusterError) => void): ConnectionParts<Pending> {
-    const { address, clock, protocol, options, keys } = this.#parts
-    return {
-      address,
-      clock,
-      protocol,
-      options,
-      keys,
-      hello: () => this.#parts.hello(),
-      batch: (items) => this.#batch(items),
-      replies: (replies) => this.#receive(replies),
-      membership: (members) => this.#parts.onMembership(members),
-      goodbye: () => {
-        this.#isLeaving = true
-      },
-      ended: (error) => {
-        this.#lose(error)
-        ended(error)
-      },
-    }
-  }
-
-  #batch(items: readonly Pending[]): PeerMessage | undefined {
-    const nowMs = this.#parts.clock.monotonicMs()
-    const requests: WireRequest[] = []
-    for (const pending of items) {
-      // It expired while it waited for the transport.
-      if (pending.isSettled) continue
-      pending.wasSent = true
-      const timeoutMs = Math.max(1, Math.round(pending.deadlineMs - nowMs))
-      requests.push({ id: pending.id, timeoutMs, kind: pending.kind, body: pending.body })
-    }
-    return requests.length === 0 ? undefined : { requests: { requests } }
   }
 
   #receive(replies: readonly WireReply[]): void {
     for (const reply of replies) {
-      const pending = this.#pending.get(reply.id)
+      const pending = this.#inFlight.take(reply.id)
       if (pending === undefined) continue
-      this.#settle(pending)
       if (reply.answer !== undefined) pending.resolve({ kind: 'answer', body: reply.answer })
       else if (reply.failure !== undefined) pending.resolve({ kind: 'failure', body: reply.failure })
       else pending.reject(this.#refusal(reply.refusal))
@@ -235,12 +187,13 @@ export class PeerClient {
   }
 
   #refusal(refusal: WireReply['refusal']): ClusterError {
-    const code = refusal?.code ?? ''
-    return new ClusterError(
-      Object.hasOwn(errorTable, code) ? (code as ErrorCode) : 'PEER_UNREACHABLE',
-      `${this.address} says: ${refusal?.message ?? 'an empty reply'}`,
-      { details: { peer: this.address } },
-    )
+    const details = { peer: this.address }
+    if (refusal === undefined || refusal === null) {
+      return new ClusterError('WRITE_OUTCOME_UNKNOWN', `${this.address} sent an empty reply`, { details })
+    }
+    // Whatever a later release calls its reason: the request was turned away unread.
+    const code = Object.hasOwn(errorTable, refusal.code) ? (refusal.code as ErrorCode) : 'PEER_UNREACHABLE'
+    return new ClusterError(code, `${this.address} says: ${refusal.message}`, { details })
   }
 
   #lose(error: ClusterError): void {
@@ -248,47 +201,8 @@ export class PeerClient {
     this.#connection = undefined
     this.#lastError = error
     connection?.sender.close()
-    for (const pending of this.#pending.values()) {
-      this.#settle(pending)
-      pending.reject(pending.wasSent ? this.#unanswered('the channel broke', error) : this.#notConnected(error))
-    }
+    this.#inFlight.fail(error, () => this.#notConnected(error))
     if (connection !== undefined) this.#parts.onDisconnected(this, error)
-  }
-
-  #expire(nowMs: number): boolean {
-    for (const pending of this.#pending.values()) {
-      if (pending.deadlineMs > nowMs) continue
-      this.#settle(pending)
-      pending.reject(
-        pending.wasSent
-          ? this.#unanswered('no answer came in time')
-          : new ClusterError('DEADLINE_EXCEEDED', `the request to ${this.address} was not sent in time`),
-      )
-    }
-    return this.#pending.size > 0
-  }
-
-  #settle(pending: Pending): void {
-    pending.isSettled = true
-    this.#pending.delete(pending.id)
-    this.#pendingBytes -= pending.body.length
-  }
-
-  #freeId(): number {
-    do this.#nextId = (this.#nextId + 1) >>> 0
-    while (this.#pending.has(this.#nextId))
-    return this.#nextId
-  }
-
-  #overBound(bytes: number): ClusterError | undefined {
-    const { inFlightMax, inFlightBytesMax, messageBytesMax } = this.#parts.options
-    if (bytes > messageBytesMax) {
-      return new ClusterError('INVALID_REQUEST', `a request of ${bytes} bytes is above the limit of ${messageBytesMax}`)
-    }
-    if (this.#pending.size < inFlightMax && this.#pendingBytes + bytes <= inFlightBytesMax) return undefined
-    return new ClusterError('PEER_QUEUE_FULL', `${this.#pending.size} requests to ${this.address} have no answer yet`, {
-      details: { peer: this.address, inFlight: this.#pending.size, inFlightBytes: this.#pendingBytes },
-    })
   }
 
   #notConnected(cause: unknown = this.#lastError): ClusterError {
@@ -300,12 +214,5 @@ export class PeerClient {
         ? `${this.address} is closing`
         : `${this.address}: not connected yet`
     return new ClusterError('PEER_UNREACHABLE', why, { cause, details: { peer: this.address } })
-  }
-
-  #unanswered(why: string, cause?: unknown): ClusterError {
-    return new ClusterError('WRITE_OUTCOME_UNKNOWN', `a request was sent to ${this.address}, but ${why}`, {
-      cause,
-      details: { peer: this.address },
-    })
   }
 }

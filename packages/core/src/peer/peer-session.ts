@@ -8,7 +8,7 @@
  * read its replies is refused, not buffered for; at twice the count its channel is ended.
  */
 import type { ServerDuplexStream } from '@grpc/grpc-js'
-import type { Clock } from '../base/clock.ts'
+import type { Clock, Timer } from '../base/clock.ts'
 import { ClusterError } from '../errors/cluster-error.ts'
 import type { ErrorCode } from '../errors/error-table.ts'
 import type { ReplicaReport } from '../position/replica-report.ts'
@@ -66,6 +66,7 @@ export class PeerSession {
   readonly #parts: SessionParts
   readonly #stream: ServerDuplexStream<PeerMessage, PeerMessage>
   readonly #sender: ChannelSender<Outgoing>
+  readonly #helloTimer: Timer
   #peer: Hello | undefined
   #liveness: Liveness | undefined
   #inFlight = 0
@@ -82,6 +83,10 @@ export class PeerSession {
       write: (message, done) => stream.write(message, done),
       batch: (items) => this.#batch(items),
     })
+    const { connectTimeoutMs } = parts.options
+    this.#helloTimer = parts.clock.setTimer(connectTimeoutMs, () =>
+      this.close(new ClusterError('INVALID_REQUEST', `no hello came within ${connectTimeoutMs} ms`)),
+    )
     stream.on('data', (message: PeerMessage) => this.#receive(message))
     stream.on('error', () => this.#end())
     stream.on('cancelled', () => this.#end())
@@ -150,6 +155,7 @@ export class PeerSession {
       )
     }
     this.#peer = theirs
+    this.#helloTimer.cancel()
     this.#stream.write({ hello: encodeHello({ ...ours, protocolVersion: PROTOCOL_VERSION, tokenAnswer }) })
     this.#liveness = new Liveness({
       clock,
@@ -225,6 +231,7 @@ export class PeerSession {
   #end(): void {
     if (this.#isEnded) return
     this.#isEnded = true
+    this.#helloTimer.cancel()
     this.#liveness?.stop()
     this.#sender.close()
     this.#releaseSettled()

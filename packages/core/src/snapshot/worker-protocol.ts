@@ -47,10 +47,8 @@ export function toPortableError(error: unknown): PortableError {
       hint: undefined,
       stack,
     }
-  const { code, details, hint } = error
-  // The constructor puts the code in front of the message and the hint behind it.
-  const end = hint === undefined ? undefined : error.message.lastIndexOf(`\n  ${hint}`)
-  return { code, message: error.message.slice(code.length + 2, end), details, hint, stack }
+  const { code, summary, details, hint } = error
+  return { code, message: summary, details, hint, stack }
 }
 
 export function fromPortableError({ code, message, details, hint, stack }: PortableError): Error {

@@ -39,6 +39,7 @@ export class HttpListener {
   readonly #http1: http.Server
   readonly #http2: http2.Http2Server
   readonly #sockets = new Set<Socket>()
+  readonly #sessions = new WeakMap<Socket, Http2Session>()
   /** HTTP/1.1 and undecided connections that wait for a request. */
   readonly #deadlines = new Map<Socket, Timer>()
 
@@ -105,16 +106,34 @@ export class HttpListener {
     this.#sniff(socket)
   }
 
-  /** Stops accepting; open connections go on until `closeConnections()`. */
+  /** Stops accepting; open connections go on. */
   stopListening(): void {
     if (this.#server.listening) this.#server.close()
   }
 
+  /**
+   * Ends every connection once its answers are out, and resolves when all are closed, which takes the peers' help.
+   * Breaking a connection at once could lose what was written last: a reset overtakes it.
+   */
+  async endConnections(): Promise<void> {
+    const closed = this.#allClosed()
+    for (const socket of this.#sockets) {
+      const session = this.#sessions.get(socket)
+      if (session === undefined) socket.end()
+      else session.close()
+    }
+    await closed
+  }
+
   /** Breaks every connection. */
-  async closeConnections(): Promise<void> {
-    const closed = [...this.#sockets].map((socket) => new Promise((resolve) => socket.once('close', resolve)))
+  async destroyConnections(): Promise<void> {
+    const closed = this.#allClosed()
     for (const socket of this.#sockets) socket.destroy()
-    await Promise.all(closed)
+    await closed
+  }
+
+  #allClosed(): Promise<unknown> {
+    return Promise.all([...this.#sockets].map((socket) => new Promise((resolve) => socket.once('close', resolve))))
   }
 
   #sniff(socket: Socket): void {
@@ -137,6 +156,8 @@ export class HttpListener {
 
   #serveHttp2(socket: Socket): void {
     this.#deadlines.get(socket)?.cancel() // from here on the session has its own
+    // The session is made while this event is handled; its own `socket` is a proxy, useless as a key.
+    this.#http2.once('session', (session) => this.#sessions.set(socket, session))
     this.#http2.emit('connection', socket)
   }
 

@@ -104,7 +104,7 @@ export class StreamServer {
     this.#streams.endStreams()
   }
 
-  /** Ends streams and subscriptions, waits at most `closeTimeoutMs` for them to go out, closes every connection. Idempotent. */
+  /** Ends streams and subscriptions, waits at most `closeTimeoutMs` for peers to take them, closes every connection. Idempotent. */
   async close(): Promise<void> {
     const { clock, options } = this.#parts
     this.#closing.abort(new ClusterError('CLOSED', 'the stream server is closed'))
@@ -113,12 +113,14 @@ export class StreamServer {
     this.#feed.close()
     await new Promise<void>((resolve) => {
       const timer = clock.setTimer(options.closeTimeoutMs, resolve)
-      void Promise.allSettled(this.#running).then(() => {
-        timer.cancel()
-        resolve()
-      })
+      void Promise.allSettled(this.#running)
+        .then(() => this.#listener.endConnections())
+        .then(() => {
+          timer.cancel()
+          resolve()
+        })
     })
-    await this.#listener.closeConnections()
+    await this.#listener.destroyConnections()
   }
 
   #handle(exchange: Exchange): void {

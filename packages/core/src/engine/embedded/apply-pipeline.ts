@@ -13,6 +13,7 @@ import { ClusterError } from '../../errors/cluster-error.ts'
 import type { Epoch } from '../../position/epoch.ts'
 import { formatPosition, type Position, samePosition } from '../../position/position.ts'
 import type { PositionTracker } from '../../position/position-tracker.ts'
+import { APPLY_DEFAULTS } from '../../apply/apply-options.ts'
 import type { WalApplier } from '../../apply/wal-applier.ts'
 import type { LogEntry, TransactionLog } from '../../log/transaction-log.ts'
 import { decodeLtxRecord, type LtxRecord } from '../../ltx/ltx-record.ts'
@@ -177,10 +178,10 @@ export class ApplyPipeline {
 
   #checkpoint(): void {
     const { applier, clock } = this.#parts
-    const { kind, pendingFrames } = applier.checkpoint()
+    const { kind } = applier.checkpoint()
     if (kind === 'restarted' || kind === 'backfilled') this.#checkpointed = applier.position
-    const isOver = kind === 'restarted' || (kind === 'not-due' && pendingFrames === 0)
-    if (isOver || this.#isStopping || this.#checkpointTimer !== undefined) return
+    const isSmall = applier.walBytes < APPLY_DEFAULTS.walSoftLimitBytes
+    if (isSmall || this.#isStopping || this.#checkpointTimer !== undefined) return
     // What is left goes on in later turns, also when nothing arrives any more.
     this.#checkpointTimer = clock.setTimer(CHECKPOINT_AGAIN_MS, () => {
       this.#checkpointTimer = undefined

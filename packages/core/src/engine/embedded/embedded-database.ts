@@ -222,12 +222,17 @@ export class EmbeddedDatabase implements EngineDatabase, StreamableDatabase {
     if (durableInDatabase !== undefined) this.#store.log.prune({ keepAfter, durableInDatabase })
   }
 
-  /** Closes for good. Readers must be closed before; what was committed or received is durable afterwards. */
-  async close(): Promise<void> {
+  /** Fails everybody who waits for this database, and refuses new waits. */
+  abandonWaits(): void {
     this.tracker.close()
     const closed = new ClusterError('CLOSED', `database "${this.name}" was closed`)
     for (const waiter of this.#readyWaiters) waiter.reject(closed)
     this.#readyWaiters.clear()
+  }
+
+  /** Closes for good. Readers must be closed before; what was committed or received is durable afterwards. */
+  async close(): Promise<void> {
+    this.abandonWaits()
     await this.#snapshots.close()
     const state = (await this.#primary?.close()) ?? (await this.#replica?.close())
     await this.#store.close(state)
@@ -249,6 +254,7 @@ export class EmbeddedDatabase implements EngineDatabase, StreamableDatabase {
       tracker: this.tracker,
       onReady: () => this.#setState({ kind: 'ready' }),
       onSeeding: (reason) => this.#setState({ kind: 'seeding', reason }),
+      onStopped: (reason) => this.#setState({ kind: 'stopped', reason }),
       onDiverged: () => this.#options.onRestartStream(this),
       onProgress: () => this.#options.onProgress(this),
       closeReaders: async () => {

@@ -93,6 +93,11 @@ export class EmbeddedEngine {
     for (const database of this.#databases.values()) database.prune(slowestDurable(database.name))
   }
 
+  /** Fails everybody who waits for a database. */
+  abandonWaits(): void {
+    for (const database of this.#databases.values()) database.abandonWaits()
+  }
+
   /** Closes all databases; what fails is reported, the others are closed all the same. */
   async close(): Promise<void> {
     this.#isClosed = true

@@ -74,7 +74,7 @@ export class PrimaryMode {
    * @returns `undefined`, with the file closed again, when the log holds records that the file does not
    */
   static async open(options: PrimaryModeOptions): Promise<PrimaryMode | undefined> {
-    const { store, tracker, epoch } = options
+    const { store, tracker } = options
     const started = await store.openFile(
       { mayCreate: true, takeLock: (_files, anchor) => void anchor.exec('BEGIN IMMEDIATE') },
       (file, standing) => {

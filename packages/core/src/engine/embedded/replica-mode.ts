@@ -7,8 +7,8 @@
  *   its differing pages are applied as one commit, so that readers keep their connections and snapshots;
  * - following: records pass through the apply pipeline.
  *
- * Divergence (I10): a record that does not fit, or a database whose pages do not give the record's checksum, is reported by a
- * warning, and the database is seeded again; it never continues.
+ * Divergence (I10): a database whose pages do not give a record's checksum is reported by a warning and seeded again; so is one
+ * whose position the primary answers with a snapshot. It never continues. A failing disk is no divergence: the database stops.
  * After a crash: see `recovery.ts`; a spool file is garbage and is removed at the next start.
  */
 import { resolveApplyOptions } from '../../apply/apply-options.ts'
@@ -38,6 +38,8 @@ export interface ReplicaModeOptions {
   onReady(): void
   /** It cannot, or not any more, until a snapshot came. */
   onSeeding(reason: string): void
+  /** It is served as it is; nothing more can be taken in. */
+  onStopped(reason: string): void
   /** The connection in progress is of no use any more. */
   onDiverged(): void
   /** Log or database moved on. */
@@ -57,6 +59,7 @@ export class ReplicaMode implements StreamReceiver {
   #isCaughtUp = false
   /** What is on disk belongs to another history, or cannot be gone on from: only a snapshot helps. */
   #needsSeed = true
+  #stoppedBy: ClusterError | undefined
   #closed = false
 
   constructor(options: ReplicaModeOptions) {
@@ -81,6 +84,7 @@ export class ReplicaMode implements StreamReceiver {
 
   /** Where the stream must continue. */
   position(): Position {
+    if (this.#stoppedBy !== undefined) throw this.#stoppedBy
     if (this.#needsSeed || this.#applying === undefined) return ZERO_POSITION
     return this.#applying.pipeline.position
   }
@@ -99,18 +103,14 @@ export class ReplicaMode implements StreamReceiver {
   }
 
   records(ltx: readonly Buffer[]): void | Promise<void> {
-    const applying = this.#applying
-    if (applying === undefined || this.#needsSeed) throw new ClusterError('STREAM_FAILED', 'records arrived before a snapshot')
-    try {
-      return applying.pipeline.accept(ltx)
-    } catch (error) {
-      if (isClusterError(error, 'POSITION_DIVERGED')) this.#diverge(error)
-      throw error
-    }
+    if (this.#applying === undefined || this.#needsSeed) throw new ClusterError('STREAM_FAILED', 'records arrived before a snapshot')
+    // What does not continue our position, or is damaged, ends the connection; the primary then decides by our true position.
+    return this.#applying.pipeline.accept(ltx)
   }
 
   beginSnapshot(): SnapshotIntake {
     const { store } = this.#options
+    this.#warnSeededAgain()
     const receiver = new SnapshotReceiver(store.options.disk, store.spoolDirectory)
     return {
       data: (chunk) => receiver.data(chunk),
@@ -159,7 +159,7 @@ export class ReplicaMode implements StreamReceiver {
     if (applying === undefined) return undefined
     await applying.pipeline.stop()
     const { position, checksums } = applying.applier
-    const isWhole = !this.#needsSeed && samePosition(position, tail.position)
+    const isWhole = !this.#needsSeed && this.#stoppedBy === undefined && samePosition(position, tail.position)
     this.#stopApplying()
     return isWhole ? { position, epoch: tail.epoch, checksums } : undefined
   }
@@ -196,7 +196,7 @@ export class ReplicaMode implements StreamReceiver {
       epochOf: (record) => epochOf(this.#epochs, record.txid),
       onVisible: (committedAtMs) => this.heartbeat(committedAtMs),
       onProgress,
-      fail: (error) => this.#diverge(error),
+      fail: (error) => this.#fail(error),
     })
   }
 
@@ -206,12 +206,40 @@ export class ReplicaMode implements StreamReceiver {
     this.#applying = undefined
   }
 
+  /** I10: this node had a history, and the primary answers it with a snapshot. */
+  #warnSeededAgain(): void {
+    const { store, tracker } = this.#options
+    const { position } = tracker.current
+    if (position.txid === 0n || this.#needsSeed) return
+    store.options.warn('seeded-again', `database "${store.options.name}": the primary sends a snapshot instead of what follows ${formatPosition(position)}`, {
+      position: formatPosition(position),
+      epoch: tracker.current.epoch,
+    })
+  }
+
+  /** The log or the database cannot be written to: what is there is served, nothing more is taken. */
+  #stop(error: unknown): void {
+    const { store, onStopped } = this.#options
+    this.#stoppedBy = new ClusterError('DATABASE_STOPPED', `database "${store.options.name}" takes no more transactions on this node`, {
+      cause: error,
+      details: { reason: messageOf(error) },
+      hint: 'Remove the cause (is the disk full?) and restart the node.',
+    })
+    store.options.warn('stopped', this.#stoppedBy.message, { reason: messageOf(error) })
+    onStopped(messageOf(error))
+  }
+
+  #fail(error: unknown): void {
+    if (isClusterError(error, 'CORRUPT_DATA') || isClusterError(error, 'POSITION_DIVERGED')) this.#diverge(error)
+    else this.#stop(error)
+  }
+
   /** I10: reported, then seeded again; the connection in progress ends by the error that led here, or finds position zero. */
   #diverge(error: unknown): void {
     const { store, tracker, onSeeding, onDiverged } = this.#options
     if (this.#needsSeed && this.#applying === undefined) return
     this.#needsSeed = true
-    const reason = error instanceof Error ? error.message : String(error)
+    const reason = messageOf(error)
     store.options.warn('diverged', `database "${store.options.name}": seeded again, because ${reason}`, {
       position: formatPosition(tracker.current.position),
       log: formatPosition(store.log.tail.position),
@@ -294,4 +322,8 @@ function differingPages(here: PageChecksums, there: PageChecksums): Uint32Array 
     if (here.high(pgno) !== there.high(pgno) || here.low(pgno) !== there.low(pgno)) pgnos.push(pgno)
   }
   return Uint32Array.from(pgnos)
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
 }

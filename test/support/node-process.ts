@@ -1,0 +1,177 @@
+/**
+ * A node in a process of its own: `node node-process.ts <JSON of NodeSettings>`, with an IPC channel of advanced serialization.
+ *
+ * It opens a cluster and its databases, says `ready` (or `failed`, and ends), then carries out commands, any number at a time.
+ * Warnings are passed on as they come. It ends with `close`, by a signal, or when the process that started it is gone.
+ */
+import {
+  type Cluster,
+  type ClusterOptions,
+  type ClusterWarning,
+  type Database,
+  isClusterError,
+  type NodeStatus,
+  openCluster,
+  type Outcome,
+  type Position,
+  type SqlStatement,
+  type SqlValue,
+  type WriteOptions,
+} from '@litefleet/core'
+
+export interface NodeSettings {
+  readonly options: Omit<ClusterOptions, 'onWarning' | 'setup'>
+  /** Opened before the node is ready. */
+  readonly databases: readonly string[]
+}
+
+export type NodeCommand =
+  | {
+      readonly kind: 'batch'
+      readonly database: string
+      readonly statements: readonly SqlStatement[]
+      readonly options: WriteOptions | undefined
+    }
+  /** All rows of a read, as arrays of values. */
+  | { readonly kind: 'read'; readonly database: string; readonly sql: string; readonly params: readonly SqlValue[] }
+  | {
+      readonly kind: 'wait-for'
+      readonly database: string
+      readonly position: Position
+      readonly timeoutMs: number
+    }
+  | { readonly kind: 'status' }
+  | { readonly kind: 'close' }
+
+export interface NodeCall {
+  readonly id: number
+  readonly command: NodeCommand
+}
+
+/** An error of the node, as far as it can be told to another process. */
+export interface NodeFailure {
+  readonly message: string
+  readonly code: string | undefined
+  /** What became of the write; `undefined` for errors of SQLite. */
+  readonly outcome: Outcome | undefined
+  readonly hint: string | undefined
+  readonly details: Readonly<Record<string, unknown>>
+}
+
+export type NodeMessage =
+  | {
+      readonly kind: 'ready'
+      readonly addresses: Cluster['addresses']
+      readonly clusterId: string | undefined
+      /** Threads started until now. A database of more than a few MiB is hashed in threads. */
+      readonly threads: number
+    }
+  | { readonly kind: 'failed'; readonly failure: NodeFailure }
+  | { readonly kind: 'warning'; readonly warning: ClusterWarning }
+  | { readonly kind: 'answer'; readonly id: number; readonly value: unknown }
+  | { readonly kind: 'refusal'; readonly id: number; readonly failure: NodeFailure }
+
+export interface NodeReceipt {
+  readonly position: Position
+  readonly replayed: boolean
+}
+
+export type { NodeStatus }
+
+let threads = 0
+process.on('worker', () => threads++)
+// Nobody is left to end this process, or to clean up behind it.
+const exitWithParent = (): never => process.exit(1)
+process.on('disconnect', exitWithParent)
+
+const settings = JSON.parse(process.argv[2] ?? '') as NodeSettings
+
+function send(message: NodeMessage): void {
+  process.send?.(message)
+}
+
+/** The process ends when nothing of the node is left in it. */
+function sendLast(message: NodeMessage): void {
+  process.off('disconnect', exitWithParent)
+  process.send?.(message, () => process.disconnect())
+}
+
+function failureOf(error: unknown): NodeFailure {
+  if (isClusterError(error)) {
+    const { message, code, outcome, hint } = error
+    return { message, code, outcome, hint, details: plain(error.details) }
+  }
+  const { message, code } = error as { message?: string; code?: string }
+  return { message: message ?? String(error), code, outcome: undefined, hint: undefined, details: {} }
+}
+
+/** Only what survives the channel. */
+function plain(details: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const entries = Object.entries(details).filter(([, value]) => typeof value !== 'function')
+  return Object.fromEntries(
+    entries.map(([name, value]) => [name, typeof value === 'object' ? JSON.stringify(value) : value]),
+  )
+}
+
+class Commands {
+  readonly #cluster: Cluster
+  readonly #databases: ReadonlyMap<string, Database>
+
+  constructor(cluster: Cluster, databases: ReadonlyMap<string, Database>) {
+    this.#cluster = cluster
+    this.#databases = databases
+  }
+
+  async carryOut(command: NodeCommand): Promise<unknown> {
+    switch (command.kind) {
+      case 'batch': {
+        const answer = await this.#database(command.database).batch(command.statements, command.options)
+        return { position: answer.position, replayed: answer.replayed } satisfies NodeReceipt
+      }
+      case 'read': {
+        const statement = this.#database(command.database).prepare(command.sql).raw()
+        return statement.all(...command.params)
+      }
+      case 'wait-for':
+        return this.#database(command.database).waitFor(command.position, { timeoutMs: command.timeoutMs })
+      case 'status':
+        return this.#cluster.status()
+      case 'close':
+        return this.#cluster.close()
+    }
+  }
+
+  #database(name: string): Database {
+    const database = this.#databases.get(name)
+    if (database === undefined) throw new Error(`database ${name} is not open in this process`)
+    return database
+  }
+}
+
+async function serve(): Promise<void> {
+  const cluster = await openCluster({
+    ...settings.options,
+    onWarning: ({ name, message, details }) =>
+      send({ kind: 'warning', warning: { name, message, details: plain(details) } }),
+  })
+  const databases = new Map<string, Database>()
+  for (const name of settings.databases) databases.set(name, await cluster.database(name))
+  const commands = new Commands(cluster, databases)
+  process.on('message', ({ id, command }: NodeCall) => {
+    commands.carryOut(command).then(
+      (value) => {
+        if (command.kind === 'close') sendLast({ kind: 'answer', id, value })
+        else send({ kind: 'answer', id, value })
+      },
+      (error: unknown) => send({ kind: 'refusal', id, failure: failureOf(error) }),
+    )
+  })
+  send({ kind: 'ready', addresses: cluster.addresses, clusterId: cluster.clusterId, threads })
+}
+
+try {
+  await serve()
+} catch (error) {
+  process.exitCode = 1
+  sendLast({ kind: 'failed', failure: failureOf(error) })
+}
