@@ -132,8 +132,10 @@ export class ClientConnection<Item> {
     if (this.#isEnded) return
     this.#liveness?.heard()
     try {
-      if (message.replies !== undefined) this.#parts.replies(message.replies.replies)
-      else if (message.hello !== undefined) this.#greet(decodeHello(message.hello))
+      if (message.hello !== undefined) this.#greet(decodeHello(message.hello))
+      // Nothing is believed of a node that has not proved itself.
+      else if (this.#hello === undefined) throw new ClusterError('INVALID_REQUEST', 'the first message must be a hello')
+      else if (message.replies !== undefined) this.#parts.replies(message.replies.replies)
       else if (message.membership !== undefined) this.#parts.membership(message.membership.members.map(decodeMember))
       else if (message.ping !== undefined) this.#answerPing(message.ping.nonce)
       else if (message.pong !== undefined) this.#liveness?.pong(message.pong.nonce)

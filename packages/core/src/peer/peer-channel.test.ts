@@ -342,6 +342,33 @@ describe('the dialling side', () => {
     expect(client.isBusy).toBe(false)
   })
 
+  it("believes nothing before the other side's hello, and takes an empty reply for no answer", async () => {
+    const server = new Server()
+    const lie = { nodeId: 'x', nodeName: 'liar', region: '', grpcAddress: '', httpUrl: '', role: '', positions: [] }
+    server.addService(loadPeerProtocol().peer, {
+      channel: (stream: ServerDuplexStream<PeerMessage, PeerMessage>) => {
+        stream.on('error', () => undefined)
+        stream.write({ membership: { members: [lie] } })
+      },
+    })
+    closers.push(() => server.forceShutdown())
+    const liar = await new Promise<string>((resolve) =>
+      server.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (_, port) => resolve(`127.0.0.1:${port}`)),
+    )
+    const peers = pool()
+    const told: unknown[] = []
+    peers.listen({ membership: (_, members) => told.push(members) })
+    const client = peers.client(liar)
+    await until(() => client.state.kind === 'connecting' && client.state.lastError?.code === 'INVALID_REQUEST')
+    expect(told).toEqual([])
+    const address = await answerer((message, stream) => {
+      for (const { id } of message.requests?.requests ?? []) stream.write({ replies: { replies: [{ id }] } })
+    })
+    const empty = peers.client(address)
+    await until(() => empty.state.kind === 'connected')
+    await expect(empty.request('write', body, nowMs() + 5_000)).rejects.toThrow(code('WRITE_OUTCOME_UNKNOWN'))
+  })
+
   it('refuses more than its bounds, and what is larger than a message', async () => {
     const address = await answerer(() => undefined)
     const client = pool({ inFlightMax: 3, messageBytesMax: 100, inFlightBytesMax: 150 }).client(address)
