@@ -69,6 +69,7 @@ class Demo {
     }
     await load.stop()
     const seconds = (performance.now() - startedMs) / 1000
+    if (this.#interrupted.aborted) return 'interrupted'
     await this.#settle()
     const faults = this.#faultOfProcesses() ?? this.#faultsFound()
     await this.#summarize(load, seconds, faults === undefined)
@@ -226,15 +227,19 @@ async function main(): Promise<number> {
     return 2
   }
   const interrupt = new AbortController()
-  for (const signal of ['SIGINT', 'SIGTERM'] as const)
-    process.on(signal, () => interrupt.abort(new Error('interrupted')))
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.on(signal, () => {
+      // The second time somebody means it; the nodes are killed on the way out.
+      if (interrupt.signal.aborted) process.exit(130)
+      interrupt.abort(new Error('interrupted'))
+    })
+  }
   const directory = await mkdtemp(path.join(tmpdir(), 'litefleet-demo-'))
   const demo = new Demo(options, directory, interrupt.signal)
   process.on('exit', () => demo.killNow())
   let failure: string | undefined
   try {
     failure = await demo.run()
-    if (interrupt.signal.aborted && !options.keep) failure ??= 'interrupted'
   } catch (error) {
     failure = error instanceof Error ? error.message : String(error)
   } finally {

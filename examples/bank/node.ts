@@ -62,7 +62,9 @@ function clusterOptions(): ClusterOptions {
 
 /** Serves until `stop`. */
 async function serve(cluster: Cluster): Promise<void> {
-  const bank = await openBank(cluster)
+  // A replica whose primary is gone would wait for it; told to stop, it closes instead.
+  const bank = await Promise.race([openBank(cluster), stopped.then(() => undefined)])
+  if (bank === undefined) return
   const metrics = new BankMetrics()
   if (supervised) bank.database.onAdvance((position) => metrics.advanced(position))
   const api = createHttpApi({ bank, metrics, status: () => cluster.status() })
@@ -76,11 +78,12 @@ async function serve(cluster: Cluster): Promise<void> {
     tell({ kind: 'report', role: cluster.role.kind, position, metrics: metrics.take() })
   }, REPORT_MS)
 
-  if (!stop.signal.aborted) await once(stop.signal, 'abort')
+  await stopped
   clearInterval(reports)
   await api.close()
 }
 
+const stopped = once(stop.signal, 'abort')
 const cluster = await openCluster(clusterOptions())
 try {
   await serve(cluster)

@@ -24,11 +24,11 @@ export const BOOK_SCHEMA: readonly SqlStatement[] = [
   { sql: 'INSERT INTO filler VALUES (1, 0, NULL)' },
 ]
 
-/** The statements of the transaction that makes the next version. */
+/** The statements of the transaction that makes the next version; the first one answers it. */
 export function nextVersion(random: Random, fillerBytes: number): readonly SqlStatement[] {
   const amount = random.below(1000)
   return [
-    { sql: 'UPDATE version SET value = value + 1' },
+    { sql: 'UPDATE version SET value = value + 1 RETURNING value' },
     { sql: 'UPDATE pair SET a = a + 1, b = b - 1' },
     { sql: 'UPDATE account SET balance = balance - ? WHERE id = ?', params: [amount, random.below(ACCOUNTS) + 1] },
     { sql: 'UPDATE account SET balance = balance + ? WHERE id = ?', params: [amount, random.below(ACCOUNTS) + 1] },

@@ -70,6 +70,11 @@ export class ProcessCluster implements AsyncDisposable {
     return node
   }
 
+  /** Of all nodes that were ever started. */
+  get indexes(): readonly number[] {
+    return [...this.#nodes.keys()].toSorted((a, b) => a - b)
+  }
+
   get primary(): ProcessNode {
     return this.node(0)
   }
@@ -110,7 +115,12 @@ export class ProcessCluster implements AsyncDisposable {
   async settle(...replicas: readonly number[]): Promise<void> {
     const { position } = await this.primary.facts(this.database)
     for (const index of replicas) {
-      await this.node(index).waitFor(this.database, position)
+      await this.node(index)
+        .waitFor(this.database, position)
+        .catch(async (error: unknown) => {
+          console.log('DEBUG', index, await this.node(index).status(), await this.primary.status(), this.warnings, this.node(index).printed)
+          throw error
+        })
       // A replica that is ahead of a primary that starts another history must come back to it.
       await expect
         .poll(async () => formatPosition((await this.node(index).facts(this.database)).position), { timeout: 20_000 })
@@ -130,10 +140,10 @@ export class ProcessCluster implements AsyncDisposable {
     }
   }
 
-  /** The TXID before the first record of a node's log. It moves only when records are pruned, or a snapshot replaced all. */
+  /** After `settle`: the TXID before the first record of a node's log. It moves only when records are pruned, or a snapshot replaced all. */
   async logStart(index: number): Promise<number> {
-    const { durable, logRecords } = await this.node(index).facts(this.database)
-    return Number(durable.txid) - logRecords
+    const { position, logRecords } = await this.node(index).facts(this.database)
+    return Number(position.txid) - logRecords
   }
 
   async close(): Promise<void> {

@@ -551,12 +551,16 @@ export class Cluster implements AsyncDisposable {
     await this.#peers.close()
     this.#runner.close()
     this.#replicaPositions.close()
-    for (const handle of handles) if (handle.status === 'fulfilled') await handle.value.close()
+    // Readers first; one that the application keeps open does not stop the rest from closing.
+    const open = handles.filter((handle) => handle.status === 'fulfilled')
+    const readers = await Promise.allSettled(open.map((handle) => handle.value.close()))
     try {
       await this.#engine.close()
     } finally {
       this.#directory.close()
     }
+    const kept = readers.find((reader) => reader.status === 'rejected')
+    if (kept !== undefined) throw kept.reason
   }
 }
 

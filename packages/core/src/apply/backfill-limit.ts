@@ -22,8 +22,11 @@ export function withBackfillLimit<T>(files: LiveFiles, frame: number, checkpoint
     writeMark(files, mark, frame)
     return checkpoint()
   } finally {
-    writeMark(files, mark, READ_MARK_UNUSED)
-    unlock(files.shmFd, readLockByte(mark), 1)
+    try {
+      writeMark(files, mark, READ_MARK_UNUSED)
+    } finally {
+      unlock(files.shmFd, readLockByte(mark), 1)
+    }
   }
 }
 

@@ -46,7 +46,9 @@ const MORE_POINTS: readonly Point[] = [
   ['apply.restart-info', 2],
 ]
 
-const TRANSFERS = 250
+/** As long as a test may take: it starts a process, too. */
+const HOOK_TIMEOUT_MS = 30_000
+const TRANSFERS = 170
 
 let directory: string
 let source: RecordSource
@@ -66,7 +68,7 @@ beforeAll(() => {
   replicaPath = path.join(directory, 'first.db')
   TestReplica.createEmpty({ path: replicaPath, pageSize: PAGE_SIZE }).close()
   expect(runChild({ crashAt: 'never', crashCall: 1, half: false }).stdout).toBe('done\n')
-})
+}, HOOK_TIMEOUT_MS)
 beforeEach(() => {
   replicaPath = path.join(fs.mkdtempSync(path.join(directory, 'replica-')), 'replica.db')
   const start = TestReplica.createEmpty({ path: replicaPath, pageSize: PAGE_SIZE })

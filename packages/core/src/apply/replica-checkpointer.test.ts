@@ -2,6 +2,7 @@ import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { type Clock, systemClock } from '../base/clock.ts'
 import { type Connection, openConnection } from '../sqlite/connection.ts'
 import { SqliteDatabase } from '../sqlite/sqlite-library.ts'
 import type { ApplyOptions } from './apply-options.ts'
@@ -28,8 +29,8 @@ afterEach(() => {
   fs.rmSync(directory, { recursive: true })
 })
 
-function openReplica(options: ApplyOptions): void {
-  replica = TestReplica.createEmpty({ path: path.join(directory, 'replica.db'), pageSize: PAGE_SIZE, options })
+function openReplica(options: ApplyOptions, clock?: Clock): void {
+  replica = TestReplica.createEmpty({ path: path.join(directory, 'replica.db'), pageSize: PAGE_SIZE, options, clock })
   source.commit(createBank)
   replica.applier.apply(source.records)
 }
@@ -62,7 +63,7 @@ async function checkpointUntil(...kinds: readonly CheckpointOutcome['kind'][]): 
 }
 
 test('below the soft limit nothing is done; above it everything is copied and the WAL begins anew', async () => {
-  openReplica({ walSoftLimitBytes: 60 * PAGE_SIZE })
+  openReplica({ walSoftLimitBytes: 60 * PAGE_SIZE, checkpointStepBytes: 40 * PAGE_SIZE })
   expect(replica.applier.checkpoint().kind).toBe('not-due')
   applyTransfers(40)
   expect(replica.applier.walBytes).toBeGreaterThan(60 * PAGE_SIZE)
@@ -178,14 +179,24 @@ test('above the hard limit applying must pause until the WAL is empty', async ()
   expect(replica.applier.needsPause).toBe(false)
 })
 
-test('after it met readers it leaves them alone for a while', async () => {
-  openReplica({ walSoftLimitBytes: 0 })
+test('after it met readers it leaves them alone for a while, longer each time', async () => {
+  let nowMs = 0
+  openReplica({ walSoftLimitBytes: 0 }, { ...systemClock, monotonicMs: () => nowMs })
   const long = reader()
   applyTransfers(5)
-  await checkpointUntil('busy')
-  expect(replica.applier.checkpoint().kind).toBe('not-due')
+  for (const waitMs of [2, 4, 8, 16, 32, 64, 128, 250, 250]) {
+    expect(replica.applier.checkpoint().kind).toBe('syncing')
+    await replica.applier.settled()
+    expect(replica.applier.checkpoint().kind).toBe('busy')
+    nowMs += waitMs - 1
+    expect(replica.applier.checkpoint().kind).toBe('not-due')
+    nowMs += 1
+  }
   long.exec('COMMIT')
-  await checkpointUntil('restarted')
+  expect(replica.applier.checkpoint().kind).toBe('syncing')
+  await replica.applier.settled()
+  expect(replica.applier.checkpoint().kind).toBe('restarted')
+  expect(replica.image().equals(source.image)).toBe(true)
 })
 
 test('a WAL whose generation begins anew has other salts and the next sequence number', () => {

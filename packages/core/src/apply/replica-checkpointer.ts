@@ -36,8 +36,8 @@ const STEPS_MAX = 32
 const STEP_MS = 8
 /** No smaller, because each step also waits for a sync of the WAL, however little it copies. */
 const STEP_BYTES_MIN = 2 * 1024 * 1024
-/** Part of a step that may be left for the end, where the database file is synced on the event loop. */
-const LAST_STEP_PART = 8
+/** Part of the largest step that may be left for the end, where the database file is synced on the event loop. */
+const LAST_STEP_PART = 4
 /**
  * A WAL of so many soft limits pauses applying while a file is being synced, so that the end can be reached; up to this
  * size the `-wal` file is kept, because writing over it is cheaper than letting it grow again.
@@ -128,7 +128,7 @@ export class ReplicaCheckpointer {
     const mxFrame = this.#tail.mxFrame
     const step = Math.max(this.#stepFrames, Math.ceil(mxFrame / STEPS_MAX))
     if (force) return Math.min(mxFrame, backfilled + step)
-    const isLast = mxFrame - backfilled <= Math.max(1, Math.floor(step / LAST_STEP_PART))
+    const isLast = mxFrame - backfilled <= Math.max(1, Math.floor(this.#stepFramesMax / LAST_STEP_PART))
     return isLast ? mxFrame : Math.min(mxFrame - 1, backfilled + step)
   }
 
@@ -186,7 +186,8 @@ export class ReplicaCheckpointer {
   }
 
   #untouched(kind: 'not-due' | 'syncing'): CheckpointOutcome {
-    return { kind, copiedFrames: 0, pendingFrames: this.#tail.mxFrame - this.#backfilledFrames }
+    const { mxFrame } = this.#tail
+    return { kind, copiedFrames: 0, pendingFrames: mxFrame === 0 ? 0 : mxFrame - this.#backfilledFrames }
   }
 
   #lookAtBackfill(): number {

@@ -15,7 +15,7 @@ import { ClusterError } from '../errors/cluster-error.ts'
 import type { LiveFiles } from '../files/live-files.ts'
 import { tryLock, unlock } from '../files/range-lock.ts'
 import type { Connection } from '../sqlite/connection.ts'
-import { isSqliteError } from '../sqlite/sqlite-error.ts'
+import { isBusy } from '../sqlite/sqlite-error.ts'
 import {
   assertLittleEndianHost,
   parseWalIndexHeader,
@@ -89,7 +89,7 @@ function letSqliteRecover(connection: Connection, path: string): void {
   try {
     connection.prepare('SELECT 1 FROM sqlite_schema LIMIT 1').get()
   } catch (error) {
-    if (isSqliteError(error) && error.code.startsWith('SQLITE_BUSY')) throw busy(path, error)
+    if (isBusy(error)) throw busy(path, error)
     throw error
   }
 }

@@ -2,6 +2,7 @@ import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { systemClock } from '../base/clock.ts'
 import { ClusterError } from '../errors/cluster-error.ts'
 import { type Disk, realDisk } from '../files/disk.ts'
 import type { LtxRecord } from '../ltx/ltx-record.ts'
@@ -9,7 +10,7 @@ import type { PageChecksums } from '../ltx/page-checksums.ts'
 import { type Checksum, checksum } from '../position/checksum.ts'
 import { type Position, ZERO_POSITION } from '../position/position.ts'
 import { nextTxid } from '../position/txid.ts'
-import type { Connection } from '../sqlite/connection.ts'
+import { type Connection, openConnection } from '../sqlite/connection.ts'
 import { SqliteDatabase } from '../sqlite/sqlite-library.ts'
 import {
   encodeWalIndexHeader,
@@ -19,9 +20,11 @@ import {
   WAL_INDEX_PREFIX_BYTES,
 } from '../sqlite-format/wal-index.ts'
 import { ReplicaWriteLock } from './replica-write-lock.ts'
+import { resolveApplyOptions } from './apply-options.ts'
 import { createBank, transfer } from './test-support/bank.ts'
 import { builderFor, checksumsOf, differingPages, RecordSource } from './test-support/record-source.ts'
 import { TestReplica } from './test-support/test-replica.ts'
+import { WalApplier } from './wal-applier.ts'
 
 const PAGE_SIZE = 4096
 
@@ -243,6 +246,42 @@ describe('apply', () => {
     expect(ours.length % 65536).toBe(0)
     small.close()
     replica.close()
+  })
+})
+
+describe('close', () => {
+  test('after it SQLite writes on in the same WAL, and an applier can take over again', () => {
+    const replica = replicaAt()
+    replica.applier.apply([...source.records, ...transfers(20)])
+    replica.applier.close()
+    const { walFrames, position } = replica.applier
+    const writer = openConnection(replica.path)
+    writer.exec("UPDATE account SET note = 'mine' WHERE id < 50")
+    expect(writer.pragma('integrity_check', { simple: true })).toBe('ok')
+    const image = writer.serialize()
+    writer.close()
+    const checksums = checksumsOf(image, PAGE_SIZE)
+    const now = { txid: nextTxid(position.txid), checksum: checksums.checksum }
+    const again = WalApplier.open({
+      files: replica.files,
+      checkpointer: replica.connection,
+      checksums,
+      position: now,
+      pageSize: PAGE_SIZE,
+      options: resolveApplyOptions(),
+      clock: systemClock,
+    })
+    expect(again.walFrames).toBeGreaterThan(walFrames)
+    again.applyPages(replacement(replica, source.image, source.position))
+    expect(replica.image().equals(source.image)).toBe(true)
+    again.close()
+    replica.close()
+  })
+
+  test('a closed applier refuses to work', () => {
+    const replica = replicaAt()
+    replica.close()
+    expect(() => replica.applier.apply(source.records)).toThrow('the write lock was given back')
   })
 })
 

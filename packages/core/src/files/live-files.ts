@@ -74,12 +74,15 @@ export class LiveFiles {
     this.#connections.add(connection)
   }
 
+  /** A tracked connection is still open: closing now would drop its locks. */
+  get isInUse(): boolean {
+    return [...this.#connections].some((connection) => connection.open)
+  }
+
   /** Closes the descriptors. Idempotent. Every connection of this process to the database must be closed already. */
   close(): void {
     if (this.#closed) return
-    for (const connection of this.#connections) {
-      assert(!connection.open, `${this.databasePath}: a connection is still open while its files are being closed`)
-    }
+    assert(!this.isInUse, `${this.databasePath}: a connection is still open while its files are being closed`)
     this.#closed = true
     this.disk.close('live-files.close', this.walFd)
     this.disk.close('live-files.close', this.shmFd)

@@ -40,6 +40,8 @@ interface Candidate {
 
 const HERE: Candidate = { address: undefined, name: undefined }
 const RETRY_MS = 50
+/** With less time left nothing is tried again: an answer that cannot come in time turns "not applied" into "unknown". */
+const ATTEMPT_MS_MIN = 20
 
 export class CallRouter {
   readonly #parts: CallRouterParts
@@ -63,10 +65,9 @@ export class CallRouter {
           failure = error
         }
       }
-      const nowMs = clock.monotonicMs()
-      if (nowMs >= deadlineMs && failure !== undefined) throw failure
       if (target.kind === 'primary') leadership.refresh()
-      await gate.wait(Math.min(deadlineMs, nowMs + RETRY_MS))
+      await gate.wait(Math.min(deadlineMs - ATTEMPT_MS_MIN, clock.monotonicMs() + RETRY_MS))
+      if (clock.monotonicMs() >= deadlineMs - ATTEMPT_MS_MIN && failure !== undefined) throw failure
     }
   }
 

@@ -47,6 +47,10 @@ export interface ForwarderParts {
 const ROUTING: readonly ErrorCode[] = ['NOT_PRIMARY', 'HOP_LIMIT', 'PEER_UNREACHABLE']
 const BACKOFF_MS_MIN = 20
 const BACKOFF_MS_MAX = 250
+/** Longest wait for a channel to open before the route is thought over again. */
+const UNREACHABLE_MS = 1_000
+/** With less time left nothing is tried again: an answer that cannot come in time turns "not applied" into "unknown". */
+const ATTEMPT_MS_MIN = 20
 /** Hints followed without a pause; two nodes that name each other must not spin. */
 const HINTS_MAX = 2
 
@@ -103,29 +107,33 @@ export class Forwarder {
 
   async #forward(call: WriteCall, deadlineMs: number): Promise<WriteAnswer> {
     const { clock, leadership } = this.#parts
+    const lastAttemptMs = deadlineMs - ATTEMPT_MS_MIN
     let backoffMs = BACKOFF_MS_MIN
     let hints = 0
     let hint: string | undefined
     let unknown: ClusterError | undefined
     for (;;) {
+      let failure: ClusterError
       try {
         return await this.#attempt(call, deadlineMs, hint)
       } catch (error) {
         // SQLite's error, or the procedure's own: the primary ran it, and found no trace of an earlier attempt.
         if (!isClusterError(error) || error.outcome === 'applied') throw error
-        if (error.code === 'WRITE_OUTCOME_UNKNOWN') unknown = error
-        const mayRetry = unknown === undefined ? ROUTING.includes(error.code) : error.retry !== 'never'
-        const isOver = this.#isClosed || clock.monotonicMs() >= deadlineMs
-        if (!mayRetry || isOver) throw this.#verdict(call, error, unknown, mayRetry)
-        hint = hints < HINTS_MAX ? hintIn(error) : undefined
-        if (error.code === 'NOT_PRIMARY' || error.code === 'PEER_UNREACHABLE') leadership.refresh()
+        failure = error
       }
-      if (hint !== undefined) {
-        hints++
-        continue
+      if (failure.code === 'WRITE_OUTCOME_UNKNOWN') unknown = failure
+      const mayRetry = unknown === undefined ? ROUTING.includes(failure.code) : failure.retry !== 'never'
+      hint = hints < HINTS_MAX ? hintIn(failure) : undefined
+      if (mayRetry && hint === undefined) {
+        leadership.refresh()
+        // A channel that opens, or another primary, ends the wait; only what changes on the other node has to be asked for.
+        const waitMs = failure.code === 'PEER_UNREACHABLE' ? UNREACHABLE_MS : backoffMs
+        await this.#gate.wait(Math.min(lastAttemptMs, clock.monotonicMs() + waitMs))
+        backoffMs = Math.min(backoffMs * 2, BACKOFF_MS_MAX)
       }
-      await this.#gate.wait(Math.min(deadlineMs, clock.monotonicMs() + backoffMs))
-      backoffMs = Math.min(backoffMs * 2, BACKOFF_MS_MAX)
+      if (hint !== undefined) hints++
+      const isOver = this.#isClosed || clock.monotonicMs() >= lastAttemptMs
+      if (!mayRetry || isOver) throw this.#verdict(call, failure, unknown, mayRetry)
     }
   }
 

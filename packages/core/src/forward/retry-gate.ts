@@ -16,6 +16,7 @@ const SWEEP_MS = 10
 export class RetryGate {
   readonly #sweep: CoarseTimer
   #waiters: Waiter[] = []
+  #isClosed = false
 
   constructor(clock: Clock) {
     this.#sweep = new CoarseTimer(clock, SWEEP_MS, (nowMs) => this.#expire(nowMs))
@@ -23,6 +24,7 @@ export class RetryGate {
 
   /** @param untilMs on the clock's monotonic scale */
   wait(untilMs: number): Promise<void> {
+    if (this.#isClosed) return Promise.resolve()
     return new Promise((wake) => {
       this.#waiters.push({ untilMs, wake })
       this.#sweep.arm()
@@ -35,8 +37,9 @@ export class RetryGate {
     for (const waiter of waiters) waiter.wake()
   }
 
-  /** Wakes everybody; later waits are not timed any more. */
+  /** Wakes everybody; later waits end at once. */
   close(): void {
+    this.#isClosed = true
     this.#sweep.stop()
     this.open()
   }

@@ -10,6 +10,7 @@ import type { LtxRecord } from '../ltx/ltx-record.ts'
 import { samePosition } from '../position/position.ts'
 import { txid } from '../position/txid.ts'
 import { bytesOf, entriesOf, FIRST_EPOCH, openLog, readAll } from './test-support/log-fixture.ts'
+import { PowerCutDisk } from './test-support/power-cut-disk.ts'
 import { RecordChain } from './test-support/record-chain.ts'
 import { ENVELOPE_BYTES, encodeSegmentHeader, SEGMENT_HEADER_BYTES } from './segment-format.ts'
 
@@ -197,6 +198,35 @@ test('the very first record to read is damaged: gone', async () => {
   expect(log.readAfter(records[0]!.postApply, 1)).toEqual({ kind: 'gone' })
   expect(readAll(log)).toEqual(bytesOf(records.slice(2)))
   await log.close()
+})
+
+test('a missing record is not papered over where its neighbours have the same checksum', async () => {
+  const log = openLog(directory)
+  log.append(entriesOf(new RecordChain().dropped(3)))
+  await log.close()
+  const [file] = segmentFiles()
+  const whole = fs.readFileSync(file!)
+  const size = (whole.length - SEGMENT_HEADER_BYTES) / 3
+  const second = SEGMENT_HEADER_BYTES + size
+  fs.writeFileSync(file!, Buffer.concat([whole.subarray(0, second), whole.subarray(second + size)]))
+  const again = openLog(directory)
+  expect(again.tail.position.txid).toBe(1n)
+  await again.close()
+})
+
+test('a log that loses power after everything older was pruned still stands where it was durable', () => {
+  const disk = new PowerCutDisk()
+  const chain = new RecordChain()
+  const log = openLog('/log', { disk: disk.forProcess(), nowMs: 1e9, retentionMs: 0 })
+  log.append(entriesOf(chain.take(PER_SEGMENT)))
+  log.syncNow()
+  const durable = log.tail
+  log.append(entriesOf(chain.take(1)))
+  expect(log.prune({ durableInDatabase: chain.position.txid }).removedRecords).toBe(PER_SEGMENT)
+  disk.cutPower(() => 0)
+  const again = openLog('/log', { disk: disk.forProcess() })
+  expect(again.tail).toEqual(durable)
+  expect(again.recordCount).toBe(0)
 })
 
 test('temporary files are swept away, and other files are left alone', async () => {

@@ -213,7 +213,7 @@ test('findChecksum finds the newest position with a checksum, the start included
 
 test('findChecksum prefers the newest of two equal states', () => {
   const log = open()
-  log.append(entriesOf([drop(1n, NO_CHECKSUM), drop(2n, EMPTY_CHECKSUM), drop(3n, EMPTY_CHECKSUM)]))
+  log.append(entriesOf(new RecordChain().dropped(3)))
   expect(log.findChecksum(EMPTY_CHECKSUM)?.txid).toBe(3n)
 })
 
@@ -237,10 +237,6 @@ test('a closed log refuses everything', async () => {
   expect(() => log.reset(log.tail)).toThrow(closed)
   await expect(log.sync()).rejects.toEqual(closed)
 })
-
-function drop(id: bigint, before: Checksum): ReturnType<LtxRecordBuilder['finish']> {
-  return new LtxRecordBuilder({ ...header(id, id, before), commit: 0, pageCount: 0 }).finish(EMPTY_CHECKSUM)
-}
 
 /** An LTX of two TXIDs. */
 function snapshotOfTwo(): ReturnType<LtxRecordBuilder['finish']> {

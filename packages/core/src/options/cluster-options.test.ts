@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { type ClusterOptions, resolveClusterOptions } from './cluster-options.ts'
 
 const GIVEN: ClusterOptions = { dataDir: 'data', lease: { kind: 'static', primary: true } }
-const resolve = (more: object, env: NodeJS.ProcessEnv = {}) => resolveClusterOptions({ ...GIVEN, ...more } as ClusterOptions, env)
+const resolve = (more: object, env: NodeJS.ProcessEnv = {}) => resolveClusterOptions({ ...GIVEN, ...more }, env)
 
 describe('resolveClusterOptions', () => {
   it('applies defaults: loopback, any port, no key', () => {

@@ -60,6 +60,8 @@ export class PeerClient {
   /** The other side said goodbye: nothing new goes to it. */
   #isLeaving = false
   #lastError: ClusterError | undefined
+  /** Why nothing can be sent now; made when first asked for, forgotten with every change. */
+  #refused: ClusterError | undefined
   #isClosed = false
 
   constructor(parts: PeerClientParts) {
@@ -73,6 +75,7 @@ export class PeerClient {
       random: () => parts.random(),
       task: (signal, progress) => this.#serve(signal, progress),
       onFailure: (error) => {
+        this.#refused = undefined
         this.#lastError = isClusterError(error)
           ? error
           : new ClusterError('PEER_UNREACHABLE', `${this.address}: ${String(error)}`, { cause: error })
@@ -136,6 +139,7 @@ export class PeerClient {
   /** Ends the channel and fails what is in flight. Idempotent. */
   async close(): Promise<void> {
     this.#isClosed = true
+    this.#refused = undefined
     this.#connection?.close('this node closes it')
     await this.#loop.stop()
     this.#inFlight.stop()
@@ -160,6 +164,7 @@ export class PeerClient {
         membership: (members) => this.#parts.onMembership(members),
         goodbye: () => {
           this.#isLeaving = true
+          this.#refused = undefined
         },
         ended: (error) => this.#lose(error),
       },
@@ -173,6 +178,7 @@ export class PeerClient {
     this.#connection = connection
     this.#isLeaving = false
     this.#lastError = undefined
+    this.#refused = undefined
     this.#parts.onConnected(this, hello)
   }
 
@@ -200,19 +206,23 @@ export class PeerClient {
     const connection = this.#connection
     this.#connection = undefined
     this.#lastError = error
+    this.#refused = undefined
     connection?.sender.close()
-    this.#inFlight.fail(error, () => this.#notConnected(error))
+    this.#inFlight.fail(error, () => this.#notConnected())
     if (connection !== undefined) this.#parts.onDisconnected(this, error)
   }
 
-  #notConnected(cause: unknown = this.#lastError): ClusterError {
+  /** One error for all callers: thousands may wait for the same connection. */
+  #notConnected(): ClusterError {
+    this.#refused ??= this.#makeRefused()
+    return this.#refused
+  }
+
+  #makeRefused(): ClusterError {
     if (this.#isClosed) return new ClusterError('CLOSED', `the client of ${this.address} was closed`)
-    if (isClusterError(cause) && REFUSALS.includes(cause.code)) return cause
-    const why = isClusterError(cause)
-      ? cause.summary
-      : this.#isLeaving
-        ? `${this.address} is closing`
-        : `${this.address}: not connected yet`
+    const cause = this.#lastError
+    if (cause !== undefined && REFUSALS.includes(cause.code)) return cause
+    const why = cause?.summary ?? `${this.address}: ${this.#isLeaving ? 'the node is closing' : 'not connected yet'}`
     return new ClusterError('PEER_UNREACHABLE', why, { cause, details: { peer: this.address } })
   }
 }

@@ -5,8 +5,10 @@ import { admitOperation } from './admit-operation.ts'
 import type { SqlParams } from './sql-value.ts'
 import type { WriteOperation } from './write-request.ts'
 
-const batch = (sql: string, params?: unknown): WriteOperation =>
-  ({ kind: 'batch', statements: [params === undefined ? { sql } : { sql, params: params as SqlParams }] }) as WriteOperation
+const batch = (sql: string, params?: unknown): WriteOperation => ({
+  kind: 'batch',
+  statements: [params === undefined ? { sql } : { sql, params: params as SqlParams }],
+})
 
 function isRefused(operation: unknown): boolean {
   try {
@@ -83,7 +85,10 @@ test('each value is bound, or refused, exactly as better-sqlite3 does, by positi
 test('values that are not plain SQL values are replaced by those they stand for, so that they travel', () => {
   // oxlint-disable-next-line no-sparse-arrays
   const { operation } = admitOperation(batch('x', [undefined, , 1, new Uint16Array([258])]))
-  expect(operation).toStrictEqual({ kind: 'batch', statements: [{ sql: 'x', params: [null, null, 1, new Uint8Array([2, 1])] }] })
+  expect(operation).toStrictEqual({
+    kind: 'batch',
+    statements: [{ sql: 'x', params: [null, null, 1, new Uint8Array([2, 1])] }],
+  })
 })
 
 test('an operation without anything to replace is handed on as it is', () => {
@@ -106,7 +111,8 @@ test('an object may carry more than the statement has parameters; what cannot be
 test('parameters come in an array or a plain object', () => {
   expect(isRefused(batch('x', new Account()))).toBe(true)
   expect(isRefused(batch('x', Object.assign(Object.create(null), { a: 1 })))).toBe(false)
-  for (const params of ['a', 1, true, null, new Map(), Buffer.from('x')]) expect(isRefused(batch('x', params))).toBe(true)
+  for (const params of ['a', 1, true, null, new Map(), Buffer.from('x')])
+    expect(isRefused(batch('x', params))).toBe(true)
 })
 
 test('malformed operations are refused', () => {

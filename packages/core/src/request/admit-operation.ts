@@ -40,7 +40,10 @@ export function admitOperation(operation: WriteOperation): AdmittedOperation {
   if (!Array.isArray(statements) || statements.length === 0) throw invalid('a batch needs at least one statement')
   const meter = { bytes: REQUEST_BYTES }
   const admitted = mapChanged(statements, (statement) => admitStatement(statement, meter))
-  return { operation: admitted === statements ? operation : { kind: 'batch', statements: admitted }, bytes: meter.bytes }
+  return {
+    operation: admitted === statements ? operation : { kind: 'batch', statements: admitted },
+    bytes: meter.bytes,
+  }
 }
 
 interface Meter {
@@ -50,7 +53,8 @@ interface Meter {
 function admitStatement(statement: SqlStatement, meter: Meter): SqlStatement {
   if (typeof statement !== 'object' || statement === null) throw invalid('a statement is an object { sql, params }')
   for (const field in statement) {
-    if (!STATEMENT_FIELDS.has(field)) throw invalid(`a statement has no field "${field}"`, 'Known: sql, params, safeIntegers.')
+    if (!STATEMENT_FIELDS.has(field))
+      throw invalid(`a statement has no field "${field}"`, 'Known: sql, params, safeIntegers.')
   }
   const { sql, params, safeIntegers } = statement
   if (typeof sql !== 'string') throw invalid(`the text of a statement is a string, not ${nameOf(sql)}`)
@@ -63,7 +67,9 @@ function admitStatement(statement: SqlStatement, meter: Meter): SqlStatement {
 function admitParams(params: SqlParams | undefined, sql: string, meter: Meter): SqlParams | undefined {
   if (params === undefined) return undefined
   if (Array.isArray(params)) {
-    return mapChanged(params as readonly SqlValue[], (value, index) => admitValue(value, `parameter ${index + 1}`, meter))
+    return mapChanged(params as readonly SqlValue[], (value, index) =>
+      admitValue(value, `parameter ${index + 1}`, meter),
+    )
   }
   if (typeof params !== 'object' || params === null || !isPlainObject(params)) {
     throw invalid(`parameters are an array or a plain object, not ${nameOf(params)}`)

@@ -11,7 +11,6 @@
 import { ClusterError } from '../errors/cluster-error.ts'
 import { PlainReader, setOwn } from './plain-reader.ts'
 import type { PlainWriter } from './plain-writer.ts'
-import type { PlainValue } from './plain-value.ts'
 import type { SqlRow, SqlValue } from './sql-value.ts'
 import type { StatementResult, WriteResult } from './write-request.ts'
 
@@ -51,7 +50,7 @@ function writeRows(writer: PlainWriter, rows: StatementResult['rows']): void {
   // Rows of one statement have the same columns; anything else is a value like any other.
   if ((columns.length === 0 && rows.length > 0) || !rows.every((row) => hasColumns(row, columns))) {
     writer.byte(ROWS.objects)
-    return writer.value(rows as readonly PlainValue[])
+    return writer.value(rows)
   }
   writer.byte(ROWS.table)
   writer.varint(columns.length)

@@ -10,11 +10,27 @@ import { PlainWriter, WriterFull } from './plain-writer.ts'
 import type { SqlValue } from './sql-value.ts'
 import type { StatementResult, WriteResult } from './write-request.ts'
 
-const number = fc.oneof(fc.integer(), fc.double(), fc.maxSafeInteger(), fc.constantFrom(0, -0, 191, 192, 2 ** 31, 2 ** 53, -(2 ** 53), Number.NaN, Number.POSITIVE_INFINITY))
-const text = fc.oneof(fc.string(), fc.string({ unit: 'binary' }), fc.string({ minLength: 40, maxLength: 90 }), fc.constantFrom('\ud800', 'x\udfff', '', '__proto__', '\0'))
+const number = fc.oneof(
+  fc.integer(),
+  fc.double(),
+  fc.maxSafeInteger(),
+  fc.constantFrom(0, -0, 191, 192, 2 ** 31, 2 ** 53, -(2 ** 53), Number.NaN, Number.POSITIVE_INFINITY),
+)
+const text = fc.oneof(
+  fc.string(),
+  fc.string({ unit: 'binary' }),
+  fc.string({ minLength: 40, maxLength: 90 }),
+  fc.constantFrom('\ud800', 'x\udfff', '', '__proto__', '\0'),
+)
 const bytes = fc.uint8Array({ maxLength: 300 })
 const buffer = bytes.map((array) => Buffer.from(array))
-const sqlValue: fc.Arbitrary<SqlValue> = fc.oneof(number, text, buffer, fc.constant(null), fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }))
+const sqlValue: fc.Arbitrary<SqlValue> = fc.oneof(
+  number,
+  text,
+  buffer,
+  fc.constant(null),
+  fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }),
+)
 const plainValue = fc.letrec<{ value: PlainValue }>((tie) => ({
   value: fc.oneof(
     { maxDepth: 4 },
@@ -92,7 +108,17 @@ test('what is not plain is refused by writing and by measuring alike', () => {
   }
   const circular: unknown[] = []
   circular.push(circular)
-  for (const value of [() => 1, Symbol('s'), new Point(), new Map(), new Float64Array(1), new ArrayBuffer(1), circular, /x/, Promise.resolve()]) {
+  for (const value of [
+    () => 1,
+    Symbol('s'),
+    new Point(),
+    new Map(),
+    new Float64Array(1),
+    new ArrayBuffer(1),
+    circular,
+    /x/,
+    Promise.resolve(),
+  ]) {
     for (const attempt of [() => encode(value as PlainValue), () => plainSize(value as PlainValue)]) {
       let thrown: unknown
       try {
@@ -123,11 +149,21 @@ test('a writer with a bound stops there', () => {
 
 const results: fc.Arbitrary<readonly StatementResult[]> = fc.array(
   fc
-    .tuple(fc.nat(), fc.oneof(number, fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n })), fc.uniqueArray(text, { maxLength: 4 }), fc.nat(3), fc.boolean())
+    .tuple(
+      fc.nat(),
+      fc.oneof(number, fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n })),
+      fc.uniqueArray(text, { maxLength: 4 }),
+      fc.nat(3),
+      fc.boolean(),
+    )
     .chain(([changes, lastInsertRowid, columns, count, hasRows]) =>
       fc.array(fc.tuple(...columns.map(() => sqlValue)), { minLength: count, maxLength: count }).map((rows) => {
         if (!hasRows) return { changes, lastInsertRowid }
-        return { changes, lastInsertRowid, rows: rows.map((row) => Object.fromEntries(columns.map((column, i) => [column, row[i] as SqlValue]))) }
+        return {
+          changes,
+          lastInsertRowid,
+          rows: rows.map((row) => Object.fromEntries(columns.map((column, i) => [column, row[i] as SqlValue]))),
+        }
       }),
     ),
   { maxLength: 4 },
@@ -152,7 +188,10 @@ test('rows that do not share their columns come back, too', () => {
   const rows = [{ a: 1 }, { b: 2, c: 3 }, {}]
   const writer = new PlainWriter()
   writeAnswer(writer, { kind: 'batch', results: [{ changes: 0, lastInsertRowid: 0, rows }] })
-  expect(decodeAnswer(writer.written)).toStrictEqual({ kind: 'batch', results: [{ changes: 0, lastInsertRowid: 0, rows }] })
+  expect(decodeAnswer(writer.written)).toStrictEqual({
+    kind: 'batch',
+    results: [{ changes: 0, lastInsertRowid: 0, rows }],
+  })
 })
 
 test('an operation has one hash, whatever the order of its keys and the class of its bytes; another one has another', () => {
@@ -163,14 +202,16 @@ test('an operation has one hash, whatever the order of its keys and the class of
       const shuffled = reversedKeys(a)
       expect(hash(shuffled)).toBe(hash(a))
       expect(hash(decode(encode(a)))).toBe(hash(a))
-      if (!encode(reversedKeys(reversedKeys(a))).equals(encode(reversedKeys(reversedKeys(b))))) expect(hash(a) === hash(b)).toBe(sameButForBytes(a, b))
+      if (!encode(reversedKeys(reversedKeys(a))).equals(encode(reversedKeys(reversedKeys(b)))))
+        expect(hash(a) === hash(b)).toBe(sameButForBytes(a, b))
     }),
     { numRuns: 1_000 },
   )
   expect(hash([1])).not.toBe(hash([1n]))
   expect(hash({})).not.toBe(hash([]))
   expect(hash(Buffer.from('a'))).toBe(hash(new Uint8Array([97])))
-  const batch = (safeIntegers?: boolean): string => hasher.hash({ kind: 'batch', statements: [{ sql: 'x', safeIntegers }] })
+  const batch = (safeIntegers?: boolean): string =>
+    hasher.hash({ kind: 'batch', statements: [{ sql: 'x', safeIntegers }] })
   expect(batch()).toBe(batch(false))
   expect(batch()).not.toBe(batch(true))
   expect(batch()).toHaveLength(16)
@@ -181,16 +222,25 @@ function reversedKeys(value: PlainValue): PlainValue {
   if (Buffer.isBuffer(value)) return new Uint8Array(value)
   if (value instanceof Uint8Array) return value
   if (Array.isArray(value)) return value.map(reversedKeys)
-  return Object.fromEntries(Object.entries(value).reverse().map(([key, item]) => [key, reversedKeys(item)]))
+  return Object.fromEntries(
+    Object.entries(value)
+      .reverse()
+      .map(([key, item]) => [key, reversedKeys(item)]),
+  )
 }
 
 /** Key order and the class of bytes aside. */
 function sameButForBytes(a: PlainValue, b: PlainValue): boolean {
   const sorted = (value: PlainValue): PlainValue => {
     const plain = reversedKeys(value)
-    if (typeof plain !== 'object' || plain === null || plain instanceof Date || plain instanceof Uint8Array) return plain
+    if (typeof plain !== 'object' || plain === null || plain instanceof Date || plain instanceof Uint8Array)
+      return plain
     if (Array.isArray(plain)) return plain.map(sorted)
-    return Object.fromEntries(Object.entries(plain).sort(([x], [y]) => (x < y ? -1 : 1)).map(([key, item]) => [key, sorted(item)]))
+    return Object.fromEntries(
+      Object.entries(plain)
+        .sort(([x], [y]) => (x < y ? -1 : 1))
+        .map(([key, item]) => [key, sorted(item)]),
+    )
   }
   return encode(sorted(a)).equals(encode(sorted(b)))
 }

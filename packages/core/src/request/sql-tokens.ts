@@ -43,7 +43,12 @@ export class SqlTokens {
     if (quote === "'") return this.#quoted('string', "'")
     if (quote === '"' || quote === '`') return this.#quoted('name', quote)
     if (quote === '[') return this.#bracketed()
-    return this.#match('word', WORD) ?? this.#match('number', NUMBER) ?? this.#match('parameter', PARAMETER) ?? this.#symbol()
+    return (
+      this.#match('word', WORD) ??
+      this.#match('number', NUMBER) ??
+      this.#match('parameter', PARAMETER) ??
+      this.#symbol()
+    )
   }
 
   #skip(): void {

@@ -1,6 +1,6 @@
 /**
  * The values SQL statements take and give, as better-sqlite3 sees them.
- * A `number` is a double, a `bigint` a 64-bit integer; a boolean or `undefined` is refused, as better-sqlite3 does.
+ * A `number` is a double, a `bigint` a 64-bit integer. A boolean is refused, as better-sqlite3 does; see `admit-operation.ts`.
  */
 export type SqlValue = null | number | bigint | string | Uint8Array
 

@@ -46,7 +46,16 @@ test('words of transactions and connections are refused in a write, each by its 
 })
 
 test('what SQLite skips in front of a statement does not hide it', () => {
-  for (const before of [' \t\r\n\f', ';', ';;/* x */;', '-- BEGINNING\n', '/**/', '/* ; */ -- "\n', '\uFEFF', '/*/ * /*/']) {
+  for (const before of [
+    ' \t\r\n\f',
+    ';',
+    ';;/* x */;',
+    '-- BEGINNING\n',
+    '/**/',
+    '/* ; */ -- "\n',
+    '\uFEFF',
+    '/*/ * /*/',
+  ]) {
     expect([before, rule(`${before}BEGIN`)]).toEqual([before, 'refused'])
     expect([before, rule(`${before}/* between */BEGIN/* after */`)]).toEqual([before, 'refused'])
   }
@@ -58,7 +67,7 @@ test('what only looks like it is plain', () => {
     '/* BEGIN */ SELECT 1',
     '-- COMMIT',
     '"BEGIN"',
-    'SELECT \'BEGIN\'',
+    "SELECT 'BEGIN'",
     'BEGINNING',
     'EXPLAIN BEGIN',
     'EXPLAIN QUERY PLAN VACUUM',
@@ -76,21 +85,61 @@ test('what only looks like it is plain', () => {
 })
 
 test('VACUUM runs outside a transaction, deferring foreign keys in one of its own', () => {
-  for (const sql of ['VACUUM', 'vacuum main;', 'VACUUM "into"', ';VACUUM']) expect([sql, rule(sql)]).toEqual([sql, 'outside-transaction'])
-  for (const sql of ['PRAGMA defer_foreign_keys = ON', 'pragma main.defer_foreign_keys(1)']) expect([sql, rule(sql)]).toEqual([sql, 'alone'])
+  for (const sql of ['VACUUM', 'vacuum main;', 'VACUUM "into"', ';VACUUM'])
+    expect([sql, rule(sql)]).toEqual([sql, 'outside-transaction'])
+  for (const sql of ['PRAGMA defer_foreign_keys = ON', 'pragma main.defer_foreign_keys(1)'])
+    expect([sql, rule(sql)]).toEqual([sql, 'alone'])
 })
 
 test('pragmas that replicate or only ask are plain', () => {
-  for (const sql of ['PRAGMA user_version = 5', 'PRAGMA application_id(7)', 'PRAGMA optimize', 'PRAGMA incremental_vacuum(3)', 'PRAGMA foreign_key_check(t)', 'PRAGMA main.table_info(t)', 'PRAGMA journal_mode', 'PRAGMA foreign_keys;']) {
+  for (const sql of [
+    'PRAGMA user_version = 5',
+    'PRAGMA application_id(7)',
+    'PRAGMA optimize',
+    'PRAGMA incremental_vacuum(3)',
+    'PRAGMA foreign_key_check(t)',
+    'PRAGMA main.table_info(t)',
+    'PRAGMA journal_mode',
+    'PRAGMA foreign_keys;',
+  ]) {
     expect([sql, classifyStatement(sql)]).toEqual([sql, { kind: 'plain', isPragma: true }])
   }
 })
 
 test('a read handle takes reads only: no word of transactions, no VACUUM, no pragma that changes anything', () => {
-  for (const sql of ['BEGIN', ';COMMIT', 'END', 'ROLLBACK', 'SAVEPOINT s', 'RELEASE s', "ATTACH 'x' AS y", 'DETACH y', 'VACUUM', "VACUUM INTO 'x'", 'CREATE TEMP TABLE x(a)', 'PRAGMA user_version = 5', 'PRAGMA optimize', 'PRAGMA incremental_vacuum', 'PRAGMA query_only = 0', 'PRAGMA wal_checkpoint', 'PRAGMA nobody_knows', 'EXPLAIN PRAGMA query_only = 0', 'PRAGMA defer_foreign_keys = 1']) {
+  for (const sql of [
+    'BEGIN',
+    ';COMMIT',
+    'END',
+    'ROLLBACK',
+    'SAVEPOINT s',
+    'RELEASE s',
+    "ATTACH 'x' AS y",
+    'DETACH y',
+    'VACUUM',
+    "VACUUM INTO 'x'",
+    'CREATE TEMP TABLE x(a)',
+    'PRAGMA user_version = 5',
+    'PRAGMA optimize',
+    'PRAGMA incremental_vacuum',
+    'PRAGMA query_only = 0',
+    'PRAGMA wal_checkpoint',
+    'PRAGMA nobody_knows',
+    'EXPLAIN PRAGMA query_only = 0',
+    'PRAGMA defer_foreign_keys = 1',
+  ]) {
     expect([sql, classifyRead(sql).kind]).toEqual([sql, 'refused'])
   }
-  for (const sql of ['SELECT 1', 'EXPLAIN BEGIN', 'PRAGMA user_version', 'PRAGMA table_info(t)', 'PRAGMA integrity_check(5)', 'PRAGMA page_count', 'WITH x AS (SELECT 1) SELECT * FROM x', 'INSERT INTO t VALUES (1)']) {
+  for (const sql of [
+    'SELECT 1',
+    'EXPLAIN BEGIN',
+    'PRAGMA user_version',
+    'PRAGMA table_info(t)',
+    'PRAGMA integrity_check(5)',
+    'PRAGMA page_count',
+    'WITH x AS (SELECT 1) SELECT * FROM x',
+    'INSERT INTO t VALUES (1)',
+  ]) {
     expect([sql, classifyRead(sql)]).toEqual([sql, { kind: 'plain' }])
   }
 })
@@ -98,9 +147,16 @@ test('a read handle takes reads only: no word of transactions, no VACUUM, no pra
 test('every pragma allowed on a read handle is read-only for SQLite, and leaves the settings of the connection alone', () => {
   const db = new SqliteDatabase(':memory:')
   const settings = (): unknown =>
-    ['cache_size', 'synchronous', 'foreign_keys', 'query_only', 'user_version', 'journal_mode', 'locking_mode', 'busy_timeout'].map((name) =>
-      db.pragma(name, { simple: true }),
-    )
+    [
+      'cache_size',
+      'synchronous',
+      'foreign_keys',
+      'query_only',
+      'user_version',
+      'journal_mode',
+      'locking_mode',
+      'busy_timeout',
+    ].map((name) => db.pragma(name, { simple: true }))
   const before = settings()
   const names = db.prepare('SELECT name FROM pragma_pragma_list').pluck().all() as string[]
   const allowed = names.filter((name) => classifyRead(`PRAGMA ${name}`).kind === 'plain')

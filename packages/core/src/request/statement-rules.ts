@@ -44,7 +44,10 @@ type PragmaUse = 'anywhere' | 'write' | 'alone' | 'never'
  * Pragmas that make sense in a cluster: name → [without argument, with argument]. All others are refused, among them
  * wal_checkpoint (the cluster's own business), case_sensitive_like and shrink_memory (they act on the connection).
  */
-const PRAGMAS: ReadonlyMap<string, readonly [bare: PragmaUse, given: PragmaUse]> = new Map<string, [PragmaUse, PragmaUse]>([
+const PRAGMAS: ReadonlyMap<string, readonly [bare: PragmaUse, given: PragmaUse]> = new Map<
+  string,
+  [PragmaUse, PragmaUse]
+>([
   // stored in the database, so they replicate
   ...each(['user_version', 'application_id'], 'anywhere', 'write'),
   // writes that need no more than a transaction
@@ -52,14 +55,26 @@ const PRAGMAS: ReadonlyMap<string, readonly [bare: PragmaUse, given: PragmaUse]>
   // until the end of the transaction
   ...each(['defer_foreign_keys'], 'anywhere', 'alone'),
   // answers about schema and content; the argument only narrows the question
-  ...each(['table_info', 'table_xinfo', 'table_list', 'index_list', 'index_info', 'index_xinfo'], 'anywhere', 'anywhere'),
+  ...each(
+    ['table_info', 'table_xinfo', 'table_list', 'index_list', 'index_info', 'index_xinfo'],
+    'anywhere',
+    'anywhere',
+  ),
   ...each(['foreign_key_list', 'foreign_key_check', 'integrity_check', 'quick_check'], 'anywhere', 'anywhere'),
   // answers about the library and the file
   ...each(['database_list', 'collation_list', 'function_list', 'module_list', 'pragma_list'], 'anywhere', 'never'),
   ...each(['compile_options', 'page_count', 'freelist_count', 'data_version'], 'anywhere', 'never'),
   // settings of the connection or the file: may be looked at, are set in the setup hook or at creation
-  ...each(['schema_version', 'page_size', 'max_page_count', 'encoding', 'auto_vacuum', 'journal_mode'], 'anywhere', 'never'),
-  ...each(['synchronous', 'locking_mode', 'wal_autocheckpoint', 'journal_size_limit', 'secure_delete'], 'anywhere', 'never'),
+  ...each(
+    ['schema_version', 'page_size', 'max_page_count', 'encoding', 'auto_vacuum', 'journal_mode'],
+    'anywhere',
+    'never',
+  ),
+  ...each(
+    ['synchronous', 'locking_mode', 'wal_autocheckpoint', 'journal_size_limit', 'secure_delete'],
+    'anywhere',
+    'never',
+  ),
   ...each(['foreign_keys', 'recursive_triggers', 'ignore_check_constraints', 'query_only'], 'anywhere', 'never'),
   ...each(['cache_size', 'cache_spill', 'mmap_size', 'temp_store', 'busy_timeout', 'threads'], 'anywhere', 'never'),
   ...each(['automatic_index', 'analysis_limit', 'reverse_unordered_selects', 'cell_size_check'], 'anywhere', 'never'),
@@ -98,13 +113,17 @@ export function classifyRead(sql: string): ReadRule {
 
 /** The error for a refused statement of a write. */
 export function statementRefused(word: string): ClusterError {
-  return new ClusterError('STATEMENT_REFUSED', `${word} is not allowed in a write`, { hint: hintFor(word), details: { word } })
+  return new ClusterError('STATEMENT_REFUSED', `${word} is not allowed in a write`, {
+    hint: hintFor(word),
+    details: { word },
+  })
 }
 
 function hintFor(word: string): string {
   if (word.startsWith('PRAGMA')) return 'Settings of the connection belong in the setup hook, which runs on every node.'
   if (word === 'CREATE TEMP') return 'Temporary objects would exist on one node only; use an ordinary table or a CTE.'
-  if (word === 'ATTACH' || word === 'DETACH') return 'A write concerns one database; open the other one with cluster.database().'
+  if (word === 'ATTACH' || word === 'DETACH')
+    return 'A write concerns one database; open the other one with cluster.database().'
   if (word === 'VACUUM INTO') return 'Copy a database with an export or a backup.'
   if (word.startsWith('VACUUM')) return 'Make VACUUM the only statement of its batch.'
   return 'Each batch and each procedure is a transaction already; tx.savepoint() divides one.'

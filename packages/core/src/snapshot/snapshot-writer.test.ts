@@ -192,7 +192,8 @@ test.for([50_000, 9 * MIB])('%i bytes: a disk that takes no bytes fails the copy
 
 test('a spool that cannot be made is an error at once', () => {
   const pinned = open(50_000).pin()
-  const spoolFile = path.join(directory, 'missing', 'spool')
+  fs.writeFileSync(path.join(directory, 'no-directory'), '')
+  const spoolFile = path.join(directory, 'no-directory', 'spool')
   expect(() => openSnapshotSpool({ ...request(pinned), spoolFile })).toThrow(
     expect.objectContaining({ code: 'STORAGE_FAILED' }),
   )

@@ -7,6 +7,7 @@
  * checksums of its pages make the checksum of its position, so damage never passes for a snapshot.
  * After a crash: nothing is left. The spool file loses its name as soon as it is open.
  */
+import path from 'node:path'
 import { ClusterError } from '../errors/cluster-error.ts'
 import type { Disk } from '../files/disk.ts'
 import type { Position } from '../position/position.ts'
@@ -21,7 +22,7 @@ export interface SpoolRequest {
   readonly pages: PinnedPages
   /** What the state is known to be. */
   readonly position: Position
-  /** A path that may be overwritten, on the file system that has the space. */
+  /** A path that may be overwritten, on the file system that has the space. Its directory is made when it does not exist. */
   readonly spoolFile: string
   /** Aborting ends the copy and fails its readers. */
   readonly signal?: AbortSignal | undefined
@@ -64,6 +65,7 @@ export function openImageSpool(request: SpoolRequest): SnapshotSpool {
 function openSpool({ disk, pages, position, spoolFile, signal }: SpoolRequest, form: SpoolForm): SnapshotSpool {
   signal?.throwIfAborted()
   const sizeBytes = spoolBytes({ pages, position, form })
+  disk.makeDirectory('snapshot.open-spool', path.dirname(spoolFile))
   const spoolFd = disk.open('snapshot.open-spool', spoolFile, 'w+')
   disk.remove('snapshot.open-spool', spoolFile)
   return new Spool({ disk, task: { pages, position, spoolFd, form }, sizeBytes, signal })

@@ -191,6 +191,19 @@ describe('what a replica is missing', () => {
   })
 })
 
+test('a stream that is ended within a snapshot is reset: END would say that the snapshot is whole', async () => {
+  const node = await start()
+  const database = node.create('n.db', 2)
+  database.snapshotPayloadBytes = 3_000_000
+  const replica = connect(node.url, rawPositionMap(), { read: false })
+  await until(() => (node.server.streams()[0]?.unsentBytes ?? 0) > 0)
+  node.server.endStreams()
+  replica.read()
+  await until(() => replica.isClosed && database.openSpools === 0)
+  expect([replica.stream.rstCode, replica.types]).toEqual([http2.constants.NGHTTP2_INTERNAL_ERROR, ''])
+  expect(node.failures).toEqual([])
+})
+
 describe('after READY', () => {
   test('records follow their commit, and a database without changes sends none', async () => {
     const node = await start()

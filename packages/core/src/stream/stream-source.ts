@@ -196,8 +196,6 @@ export class StreamSource {
       isFrameOpen = false
       this.#snapshotCount++
       this.#options.positions.set(database.name, spool.position)
-      // What was committed while it was sent.
-      this.#mark(database.name)
     } finally {
       this.#snapshotUnderWay = undefined
       if (isFrameOpen) this.#output.reset('a snapshot was broken off')

@@ -9,7 +9,6 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { isClusterError } from '../errors/cluster-error.ts'
-import type { RequestId } from '../request/request-id.ts'
 import type { Connection } from '../sqlite/connection.ts'
 import { SqliteDatabase } from '../sqlite/sqlite-library.ts'
 import { batchJob, type JobIdentity, procedureJob, WriteFixture } from './test-support/write-fixture.ts'
@@ -79,7 +78,9 @@ class Oracle {
 
   run(one: Request): Seen {
     const what = JSON.stringify([one.steps, one.asProcedure])
-    const known = (one.id === undefined ? undefined : this.#ids.get(one.id)) ?? (one.key === undefined ? undefined : this.#keys.get(one.key))
+    const known =
+      (one.id === undefined ? undefined : this.#ids.get(one.id)) ??
+      (one.key === undefined ? undefined : this.#keys.get(one.key))
     if (known !== undefined) {
       if (known.what !== what) return { failed: 'REQUEST_ID_REUSED' }
       if (one.id !== undefined && !this.#ids.has(one.id)) this.#ids.set(one.id, known)
@@ -125,47 +126,57 @@ function seenOf(outcome: JobOutcome | undefined): Seen {
 test('random requests in random groups end as if each had run alone, one after the other', () => {
   const kinds = new Map<string, number>()
   fc.assert(
-    fc.property(fc.array(fc.array(request, { minLength: 1, maxLength: 8 }), { minLength: 1, maxLength: 12 }), (batches) => {
-      using f = new WriteFixture({ schema: SCHEMA })
-      f.procedures.register('steps', (tx, input) =>
-        (input as unknown as Step[]).map((each) => {
-          const { sql, params } = sqlOf(each)
-          const statement = tx.prepare(sql)
-          return statement.reader ? { rows: statement.all(params) } : { changes: statement.run(params).changes }
-        }),
-      )
-      const oracle = new Oracle()
-      // In no particular order, so that some are newer than every row and some are not.
-      const ids = Array.from({ length: 13 }, () => f.ids.next()).sort((x, y) => (x.slice(-1) < y.slice(-1) ? 1 : -1))
-      const jobOf = (one: Request): WriteJob => {
-        const identity: JobIdentity = {
-          id: one.id === undefined ? undefined : (ids[one.id] as RequestId),
-          key: one.key === undefined ? undefined : `key ${one.key}`,
-        }
-        return one.asProcedure
-          ? procedureJob('steps', one.steps as never, identity)
-          : batchJob(one.steps.map(sqlOf), identity)
-      }
-      try {
-        for (const batch of batches) {
-          const outcomes = f.run(...batch.map(jobOf))
-          expect(outcomes.length).toBe(batch.length)
-          expect(f.writer.inTransaction).toBe(false)
-          for (const [index, one] of batch.entries()) {
-            const expected = oracle.run(one)
-            expect(seenOf(outcomes[index])).toEqual(expected)
-            const name = 'failed' in expected ? expected.failed : `replayed ${expected.replayed}`
-            kinds.set(name, (kinds.get(name) ?? 0) + 1)
+    fc.property(
+      fc.array(fc.array(request, { minLength: 1, maxLength: 8 }), { minLength: 1, maxLength: 12 }),
+      (batches) => {
+        using f = new WriteFixture({ schema: SCHEMA })
+        f.procedures.register('steps', (tx, input) =>
+          (input as unknown as Step[]).map((each) => {
+            const { sql, params } = sqlOf(each)
+            const statement = tx.prepare(sql)
+            return statement.reader ? { rows: statement.all(params) } : { changes: statement.run(params).changes }
+          }),
+        )
+        const oracle = new Oracle()
+        // In no particular order, so that some are newer than every row and some are not.
+        const ids = Array.from({ length: 13 }, () => f.ids.next()).sort((x, y) => (x.slice(-1) < y.slice(-1) ? 1 : -1))
+        const jobOf = (one: Request): WriteJob => {
+          const identity: JobIdentity = {
+            id: one.id === undefined ? undefined : ids[one.id],
+            key: one.key === undefined ? undefined : `key ${one.key}`,
           }
-          expect(contentOf(f.writer)).toEqual(oracle.content)
+          return one.asProcedure ? procedureJob('steps', one.steps, identity) : batchJob(one.steps.map(sqlOf), identity)
         }
-      } finally {
-        oracle.close()
-      }
-    }),
-    { numRuns: 250 },
+        try {
+          for (const batch of batches) {
+            const outcomes = f.run(...batch.map(jobOf))
+            expect(outcomes.length).toBe(batch.length)
+            expect(f.writer.inTransaction).toBe(false)
+            for (const [index, one] of batch.entries()) {
+              const expected = oracle.run(one)
+              expect(seenOf(outcomes[index])).toEqual(expected)
+              const name = 'failed' in expected ? expected.failed : `replayed ${expected.replayed}`
+              kinds.set(name, (kinds.get(name) ?? 0) + 1)
+            }
+            expect(contentOf(f.writer)).toEqual(oracle.content)
+          }
+        } finally {
+          oracle.close()
+        }
+      },
+    ),
+    { numRuns: 80 },
   )
   // The mix is a mix only if everything in it happened.
-  const expected = ['replayed true', 'replayed false', 'REQUEST_ID_REUSED', 'too much', 'undone', 'partly', 'UNIQUE constraint failed: t.b', 'FOREIGN KEY constraint failed']
+  const expected = [
+    'replayed true',
+    'replayed false',
+    'REQUEST_ID_REUSED',
+    'too much',
+    'undone',
+    'partly',
+    'UNIQUE constraint failed: t.b',
+    'FOREIGN KEY constraint failed',
+  ]
   expect([...kinds.keys()].sort()).toEqual([...expected].sort())
 })

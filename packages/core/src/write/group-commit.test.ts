@@ -70,7 +70,12 @@ test('a statement that fails halfway and keeps what it did (OR FAIL) leaves noth
 
 test('RAISE(ROLLBACK) undoes its request only: the others run again', () => {
   using f = fixture()
-  const outcomes = f.run(insert(1), sqlJob('INSERT INTO guarded VALUES (66)'), insert(2), sqlJob('INSERT INTO guarded VALUES (5)'))
+  const outcomes = f.run(
+    insert(1),
+    sqlJob('INSERT INTO guarded VALUES (66)'),
+    insert(2),
+    sqlJob('INSERT INTO guarded VALUES (5)'),
+  )
   expect(kinds(outcomes)).toEqual(['done', 'failed', 'done', 'done'])
   expect(errorOf(outcomes[1]).message).toBe('everything is undone')
   expect(f.committed('SELECT a FROM t ORDER BY a')).toEqual([1, 2])
@@ -120,7 +125,14 @@ test('when nothing succeeded nothing is committed', () => {
 
 test('refused statements are refused by name and touch nothing', () => {
   using f = fixture()
-  for (const sql of ['COMMIT', ';;/* x */ begin', 'SAVEPOINT s', 'RELEASE _litefleet_request', "ATTACH 'x' AS y", 'PRAGMA synchronous = 0']) {
+  for (const sql of [
+    'COMMIT',
+    ';;/* x */ begin',
+    'SAVEPOINT s',
+    'RELEASE _litefleet_request',
+    "ATTACH 'x' AS y",
+    'PRAGMA synchronous = 0',
+  ]) {
     const outcomes = f.run(insert(1), sqlJob(sql), insert(1))
     expect(isClusterError(errorOf(outcomes[1]), 'STATEMENT_REFUSED'), sql).toBe(true)
     expect(kinds(outcomes)).toEqual(['done', 'failed', 'failed'])
@@ -211,7 +223,11 @@ test('what afterBegin throws after something was committed becomes the outcome o
 
 test('VACUUM runs outside any transaction, between the groups before and after it', () => {
   using f = fixture()
-  f.run(sqlJob('WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000) INSERT INTO t(a, b) SELECT i, hex(randomblob(100)) FROM n'))
+  f.run(
+    sqlJob(
+      'WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000) INSERT INTO t(a, b) SELECT i, hex(randomblob(100)) FROM n',
+    ),
+  )
   const before = f.writer.pragma('page_count', { simple: true }) as number
   const outcomes = f.run(sqlJob('DELETE FROM t WHERE a > 10'), sqlJob('VACUUM'), insert(5_000))
   expect(kinds(outcomes)).toEqual(['done', 'done', 'done'])
@@ -234,21 +250,29 @@ test('VACUUM with a request id is replayed and not repeated', () => {
   expect(f.run(vacuum)).toMatchObject([{ kind: 'done', replayed: true }])
 })
 
-test('a request that defers foreign keys has a transaction of its own, so that it defers nobody else\'s', () => {
+test("a request that defers foreign keys has a transaction of its own, so that it defers nobody else's", () => {
   using f = fixture()
   const deferring = batchJob([
     { sql: 'PRAGMA defer_foreign_keys = ON' },
     { sql: 'INSERT INTO strict_child VALUES (1, 1)' },
     { sql: 'INSERT INTO parent VALUES (1)' },
   ])
-  const outcomes = f.run(deferring, sqlJob('INSERT INTO strict_child VALUES (2, 2)'), sqlJob('INSERT INTO parent VALUES (2)'))
+  const outcomes = f.run(
+    deferring,
+    sqlJob('INSERT INTO strict_child VALUES (2, 2)'),
+    sqlJob('INSERT INTO parent VALUES (2)'),
+  )
   expect(kinds(outcomes)).toEqual(['done', 'failed', 'done'])
   expect(f.committed('SELECT id FROM strict_child')).toEqual([1])
 })
 
 test('incremental_vacuum frees every page although it returns no rows', () => {
   using f = new WriteFixture({ schema: 'PRAGMA auto_vacuum = INCREMENTAL; VACUUM; CREATE TABLE big(x)' })
-  f.run(sqlJob('WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100) INSERT INTO big SELECT zeroblob(4000) FROM n'))
+  f.run(
+    sqlJob(
+      'WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100) INSERT INTO big SELECT zeroblob(4000) FROM n',
+    ),
+  )
   f.run(sqlJob('DELETE FROM big'))
   expect(f.writer.pragma('freelist_count', { simple: true })).toBeGreaterThan(50)
   expect(kinds(f.run(sqlJob('PRAGMA incremental_vacuum'), sqlJob('PRAGMA user_version = 7')))).toEqual(['done', 'done'])
@@ -260,7 +284,7 @@ test('a disk that is full fails the request, not its neighbours', () => {
   using f = fixture()
   const pages = f.writer.pragma('page_count', { simple: true }) as number
   f.writer.pragma(`max_page_count = ${pages + 4}`)
-  const outcomes = f.run(insert(1), sqlJob("INSERT INTO t(a, b) VALUES (2, hex(zeroblob(200000)))"), insert(3))
+  const outcomes = f.run(insert(1), sqlJob('INSERT INTO t(a, b) VALUES (2, hex(zeroblob(200000)))'), insert(3))
   expect(kinds(outcomes)).toEqual(['done', 'failed', 'done'])
   expect(errorOf(outcomes[1]).code).toBe('SQLITE_FULL')
   expect(f.committed('SELECT a FROM t ORDER BY a')).toEqual([1, 3])
@@ -275,7 +299,9 @@ test('a disk that fails during COMMIT: the outcome is unknown and the batch asks
     throw makeSqliteError('SQLITE_IOERR_FSYNC', 'disk I/O error')
   }
   const ran = f.groupCommit.run([insert(2), insert(1), insert(3)])
+  const alone = f.groupCommit.run([insert(4)])
   f.ledger.finish = finish
+  expect(alone).toMatchObject({ kind: 'ran', committed: false, failure: { code: 'WRITE_OUTCOME_UNKNOWN' } })
   expect(ran).toMatchObject({ kind: 'ran', committed: false })
   if (ran.kind !== 'ran') return
   expect(isClusterError(ran.failure, 'WRITE_OUTCOME_UNKNOWN')).toBe(true)

@@ -107,8 +107,10 @@ export class GroupCommit {
       if (!this.#transaction.hasCommitted) throw error
       this.#failure = error
     }
-    const error = this.#failure ?? this.#busyError()
-    while (outcomes.length < batch.length) outcomes.push({ kind: 'failed', error })
+    if (outcomes.length < batch.length) {
+      const error = this.#failure ?? this.#busyError()
+      while (outcomes.length < batch.length) outcomes.push({ kind: 'failed', error })
+    }
     const committed = this.#transaction.hasCommitted
     return this.#failure === undefined
       ? { kind: 'ran', outcomes, committed }
@@ -221,7 +223,8 @@ export class GroupCommit {
   #runEachAlone(group: readonly WriteJob[]): readonly JobOutcome[] | undefined {
     const outcomes: JobOutcome[] = []
     for (const job of group) {
-      const outcome = this.#failure === undefined ? this.#runAloneOrFail(job) : { kind: 'failed' as const, error: this.#failure }
+      const outcome =
+        this.#failure === undefined ? this.#runAloneOrFail(job) : { kind: 'failed' as const, error: this.#failure }
       if (outcome === undefined && outcomes.length === 0) return undefined
       outcomes.push(outcome ?? { kind: 'failed', error: this.#busyError() })
     }
@@ -268,7 +271,8 @@ export class GroupCommit {
     const { ledger } = this.#parts
     if (!transaction.begin()) return undefined
     try {
-      if (job.operation.kind === 'batch' && job.operation.statements.length > 1) throw statementRefused('VACUUM with other statements')
+      if (job.operation.kind === 'batch' && job.operation.statements.length > 1)
+        throw statementRefused('VACUUM with other statements')
       if (RequestLedger.concerns(job)) ledger.begin()
       const admission = RequestLedger.concerns(job) ? ledger.admit(job) : undefined
       if (admission?.kind === 'replay') {

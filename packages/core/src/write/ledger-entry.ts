@@ -44,6 +44,7 @@ export function readLedgerEntry(stored: Buffer): LedgerEntry | undefined {
   if (stored.length === 0) return undefined
   return {
     hash: stored.toString('latin1', 0, OPERATION_HASH_BYTES),
-    answer: () => (stored.length > OPERATION_HASH_BYTES ? decodeAnswer(stored.subarray(OPERATION_HASH_BYTES)) : undefined),
+    answer: () =>
+      stored.length > OPERATION_HASH_BYTES ? decodeAnswer(stored.subarray(OPERATION_HASH_BYTES)) : undefined,
   }
 }

@@ -40,7 +40,12 @@ export function resolveLedgerOptions(given: LedgerOptions = {}, where = 'ledger'
   const retentionMs = option('retentionMs', 60_000, 30 * DAY_MS)
   return Object.freeze({
     retentionMs,
-    retentionMinMs: option('retentionMinMs', 60_000, retentionMs, Math.min(LEDGER_DEFAULTS.retentionMinMs, retentionMs)),
+    retentionMinMs: option(
+      'retentionMinMs',
+      60_000,
+      retentionMs,
+      Math.min(LEDGER_DEFAULTS.retentionMinMs, retentionMs),
+    ),
     rowsMax: option('rowsMax', 1, Number.MAX_SAFE_INTEGER),
     bytesMax: option('bytesMax', 1, Number.MAX_SAFE_INTEGER),
     answerBytesMax: option('answerBytesMax', 0, 16 * 1024 * 1024),

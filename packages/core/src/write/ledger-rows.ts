@@ -69,7 +69,7 @@ export class LedgerRows {
   begin(): boolean {
     const created = !this.#exists && this.#create()
     this.#statements ??= prepare(this.#connection)
-    const [newest, horizon] = this.#statements.newest.get() as [Buffer | null, Buffer | null]
+    const [newest, horizon] = this.#newestAndHorizon(this.#statements)
     this.#newest = newest?.toString('hex') ?? ''
     this.#horizon = horizon?.toString('hex') ?? ''
     this.#statements.requests.begin()
@@ -154,6 +154,16 @@ export class LedgerRows {
     return this.#statements
   }
 
+  #newestAndHorizon({ newest }: Statements): [Buffer | null, Buffer | null] {
+    try {
+      return newest.get() as [Buffer | null, Buffer | null]
+    } catch (error) {
+      // Somebody may have dropped the tables; then the next transaction makes them anew.
+      this.#exists = false
+      throw error
+    }
+  }
+
   #create(): boolean {
     const known = this.#connection.prepare('SELECT count(*) FROM sqlite_schema WHERE name IN (?, ?)').pluck()
     if (known.get(REQUEST_TABLE, KEY_TABLE) === 2) return false
@@ -169,7 +179,9 @@ function prepare(connection: Connection): Statements {
       .raw(),
     findRequest: connection.prepare(`SELECT entry FROM ${REQUEST_TABLE} WHERE id = ?`).pluck(),
     addRequest: connection.prepare(`INSERT INTO ${REQUEST_TABLE} VALUES (?, ?)`),
-    addRequests: connection.prepare(`INSERT INTO ${REQUEST_TABLE} VALUES ${Array(ROWS_AT_ONCE).fill('(?, ?)').join(', ')}`),
+    addRequests: connection.prepare(
+      `INSERT INTO ${REQUEST_TABLE} VALUES ${Array(ROWS_AT_ONCE).fill('(?, ?)').join(', ')}`,
+    ),
     findKey: connection.prepare(`SELECT entry FROM ${KEY_TABLE} WHERE key = ?`).pluck(),
     addKey: connection.prepare(`INSERT INTO ${KEY_TABLE} VALUES (?, ?, ?)`),
     setHorizon: connection.prepare(`INSERT OR REPLACE INTO ${REQUEST_TABLE} VALUES (x'', ?)`),
@@ -188,4 +200,3 @@ function firstIdAt(timeMs: number): Buffer {
   bytes.writeUIntBE(Math.min(Math.max(0, Math.floor(timeMs)), 2 ** 48 - 1), 0, 6)
   return bytes
 }
-

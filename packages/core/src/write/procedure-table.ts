@@ -12,7 +12,10 @@ export class ProcedureTable {
   /** Throws `INVALID_OPTION` when the name is taken or empty. */
   register(name: string, run: ProcedureFunction): void {
     if (name === '' || this.#functions.has(name)) {
-      throw new ClusterError('INVALID_OPTION', `procedure "${name}": the name is ${name === '' ? 'empty' : 'registered already'}`)
+      throw new ClusterError(
+        'INVALID_OPTION',
+        `procedure "${name}": the name is ${name === '' ? 'empty' : 'registered already'}`,
+      )
     }
     this.#functions.set(name, run)
   }

@@ -22,7 +22,10 @@ export const WRITE_QUEUE_DEFAULTS: ResolvedWriteQueueOptions = Object.freeze({
 })
 
 /** Applies defaults and checks ranges. Throws `INVALID_OPTION`. */
-export function resolveWriteQueueOptions(given: WriteQueueOptions = {}, where = 'write queue'): ResolvedWriteQueueOptions {
+export function resolveWriteQueueOptions(
+  given: WriteQueueOptions = {},
+  where = 'write queue',
+): ResolvedWriteQueueOptions {
   rejectUnknownOptions(given, Object.keys(WRITE_QUEUE_DEFAULTS), where)
   const option = (name: keyof WriteQueueOptions, max: number): number => {
     const value = given[name] ?? WRITE_QUEUE_DEFAULTS[name]

@@ -64,6 +64,7 @@ export type Resolution =
 const PRUNE_ROWS = 256
 /** When nothing was old enough, how long until the next look. */
 const PRUNE_PAUSE_MS = 1_000
+const KEY_LENGTH_MAX = 255
 /** From this share of a bound on, request ids older than `retentionMinMs` go early. */
 const PRESSURE = 7 / 8
 
@@ -112,6 +113,7 @@ export class RequestLedger {
    */
   admit(job: WriteJob): Admission {
     const { requestId, idempotencyKey: key } = job
+    this.#requireValid(requestId, key)
     const claim: Claim = { requestId, key, hash: this.#hasher.hash(job.operation) }
     const byId = requestId === undefined ? undefined : this.#rows.findRequest(requestId)
     if (byId !== undefined) return this.#replay(byId, claim)
@@ -145,7 +147,7 @@ export class RequestLedger {
 
   /**
    * Finds out what became of a request whose caller never got an answer. If it did not run, it never will.
-   * @throws REQUEST_TOO_OLD when the ledger cannot know
+   * @throws REQUEST_TOO_OLD when the ledger cannot know, INVALID_REQUEST
    */
   resolve(id: RequestId): Resolution {
     const known = this.#rows.findRequest(id)
@@ -153,6 +155,7 @@ export class RequestLedger {
       const entry = readLedgerEntry(known)
       return entry === undefined ? { kind: 'not-applied' } : { kind: 'applied', result: entry.answer() }
     }
+    this.#requireValid(id, undefined)
     this.#requireRemembered(id)
     this.#rows.addRequest(id, TOMBSTONE)
     this.#wrote = true
@@ -191,14 +194,32 @@ export class RequestLedger {
 
   #replay(stored: Buffer, claim: Claim): Admission {
     const entry = readLedgerEntry(stored)
-    if (entry === undefined) throw this.#error('REQUEST_ABANDONED', 'the request was declared not applied before it arrived')
+    if (entry === undefined)
+      throw this.#error('REQUEST_ABANDONED', 'the request was declared not applied before it arrived')
     if (entry.hash !== claim.hash) {
       const what = claim.key === undefined ? 'request id' : 'request id or idempotency key'
       throw this.#error('REQUEST_ID_REUSED', `the ${what} belongs to a different request`)
     }
     const result = entry.answer()
-    if (result === undefined) throw this.#error('ANSWER_DROPPED', 'the write was applied before; its answer was too large to keep')
+    if (result === undefined)
+      throw this.#error('ANSWER_DROPPED', 'the write was applied before; its answer was too large to keep')
     return { kind: 'replay', result }
+  }
+
+  #requireValid(id: RequestId | undefined, key: string | undefined): void {
+    const { clock, options } = this.#parts
+    if (key !== undefined && (key.length === 0 || key.length > KEY_LENGTH_MAX || !key.isWellFormed())) {
+      throw this.#error(
+        'INVALID_REQUEST',
+        `an idempotency key has 1 … ${KEY_LENGTH_MAX} characters of well-formed text`,
+      )
+    }
+    // Its row would stay until that time has come, and all rows are looked up as long as one is newer than the present.
+    if (id === undefined || issuedAtMs(id) <= clock.nowMs() + options.retentionMs) return
+    throw this.#error('INVALID_REQUEST', 'the request id was issued in the future', {
+      hint: 'An id begins with the time in ms, 6 bytes; compare the clocks of the two nodes.',
+      details: { issuedAtMs: issuedAtMs(id), nowMs: clock.nowMs() },
+    })
   }
 
   #requireRemembered(id: RequestId): void {
@@ -225,7 +246,13 @@ export class RequestLedger {
   }
 
   #error(
-    code: 'REQUEST_ID_REUSED' | 'REQUEST_ABANDONED' | 'REQUEST_TOO_OLD' | 'ANSWER_DROPPED' | 'LEDGER_FULL',
+    code:
+      | 'INVALID_REQUEST'
+      | 'REQUEST_ID_REUSED'
+      | 'REQUEST_ABANDONED'
+      | 'REQUEST_TOO_OLD'
+      | 'ANSWER_DROPPED'
+      | 'LEDGER_FULL',
     message: string,
     options?: { readonly hint: string; readonly details: Readonly<Record<string, unknown>> },
   ): ClusterError {

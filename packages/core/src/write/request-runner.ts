@@ -82,7 +82,12 @@ export class RequestRunner {
   #call(name: string, input: PlainValue, isAlone: boolean): WriteResult | undefined {
     const run = this.#parts.procedures.get(name)
     const what = `procedure "${name}"`
-    const scope = new TransactionScope({ connection: this.#parts.writer, executor: this.#executor, name: what, isAlone })
+    const scope = new TransactionScope({
+      connection: this.#parts.writer,
+      executor: this.#executor,
+      name: what,
+      isAlone,
+    })
     try {
       const value = refusePromise(run(new Transaction(scope), input), what)
       plainSize(value)

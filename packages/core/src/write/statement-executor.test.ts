@@ -60,6 +60,8 @@ test('every statement answers what a local better-sqlite3 answers', () => {
     { sql: 'DELETE FROM later' },
     { sql: 'PRAGMA user_version = 3' },
     { sql: 'PRAGMA user_version' },
+    { sql: 'UPDATE t SET b = 3 WHERE a = 1' },
+    { sql: 'PRAGMA journal_mode' },
     { sql: 'PRAGMA table_info(later)' },
     { sql: 'EXPLAIN QUERY PLAN SELECT * FROM t' },
     { sql: 'DROP TABLE later' },
@@ -70,7 +72,8 @@ test('every statement answers what a local better-sqlite3 answers', () => {
   for (let round = 0; round < 2; round++) {
     for (const statement of statements) {
       expect([statement.sql, executor.execute(statement)]).toStrictEqual([statement.sql, local(theirs, statement)])
-      if (statement.sql.startsWith('ALTER')) for (const db of [ours, theirs]) db.exec('ALTER TABLE t RENAME COLUMN c TO c2; ALTER TABLE t DROP COLUMN c2')
+      if (statement.sql.startsWith('ALTER'))
+        for (const db of [ours, theirs]) db.exec('ALTER TABLE t RENAME COLUMN c TO c2; ALTER TABLE t DROP COLUMN c2')
     }
   }
   expect(ours.prepare('SELECT * FROM log').all()).toEqual(theirs.prepare('SELECT * FROM log').all())
@@ -94,7 +97,10 @@ test('errors are those of a local better-sqlite3', () => {
     { sql: "INSERT INTO t SELECT 1, json('bad')" },
   ]
   for (const statement of statements) {
-    expect([statement.sql, shape(() => executor.execute(statement))]).toEqual([statement.sql, shape(() => local(theirs, statement))])
+    expect([statement.sql, shape(() => executor.execute(statement))]).toEqual([
+      statement.sql,
+      shape(() => local(theirs, statement)),
+    ])
   }
 })
 
@@ -128,10 +134,10 @@ test('few texts are kept, and a forgotten one works again', () => {
   const db = database()
   let prepared = 0
   const prepare = db.prepare.bind(db)
-  db.prepare = ((sql: string) => {
+  db.prepare = (sql: string) => {
     prepared++
     return prepare(sql)
-  }) as typeof db.prepare
+  }
   const executor = new StatementExecutor(db, 4)
   prepared = 0
   const select = (n: number): unknown => executor.execute({ sql: `SELECT ${n} AS n` }).rows
@@ -153,6 +159,13 @@ test('a setup hook that makes bigints the default of its connection does not cha
   const db = database()
   db.defaultSafeIntegers(true)
   const executor = new StatementExecutor(db, 10)
-  expect(executor.execute({ sql: 'INSERT INTO t(b) VALUES (1) RETURNING a, b' })).toEqual({ changes: 1, lastInsertRowid: 1, rows: [{ a: 1, b: 1 }] })
-  expect(executor.execute({ sql: 'INSERT INTO t(b) VALUES (1)', safeIntegers: true })).toEqual({ changes: 1, lastInsertRowid: 2n })
+  expect(executor.execute({ sql: 'INSERT INTO t(b) VALUES (1) RETURNING a, b' })).toEqual({
+    changes: 1,
+    lastInsertRowid: 1,
+    rows: [{ a: 1, b: 1 }],
+  })
+  expect(executor.execute({ sql: 'INSERT INTO t(b) VALUES (1)', safeIntegers: true })).toEqual({
+    changes: 1,
+    lastInsertRowid: 2n,
+  })
 })

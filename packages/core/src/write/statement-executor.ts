@@ -31,7 +31,10 @@ export class StatementExecutor {
     this.#connection = connection
     this.#generationMax = Math.ceil(statementsMax / 2)
     this.#totalChanges = connection.prepare('SELECT total_changes()').pluck().safeIntegers(false)
-    this.#counters = connection.prepare('SELECT total_changes(), changes(), last_insert_rowid()').raw().safeIntegers(true)
+    this.#counters = connection
+      .prepare('SELECT total_changes(), changes(), last_insert_rowid()')
+      .raw()
+      .safeIntegers(true)
   }
 
   rule(sql: string): StatementRule {

@@ -69,7 +69,8 @@ export class TransactionStatement<Row = SqlRow> {
 
   /** Binds parameters for good. */
   bind(...params: BindParameter[]): this {
-    if (this.#bound !== undefined) throw new TypeError('The bind() method can only be invoked once per statement object')
+    if (this.#bound !== undefined)
+      throw new TypeError('The bind() method can only be invoked once per statement object')
     this.#bound = params
     return this
   }
@@ -106,7 +107,10 @@ export class TransactionStatement<Row = SqlRow> {
     return this
   }
 
-  #use<T>(action: (statement: PreparedStatement, params: readonly BindParameter[]) => T, params: readonly BindParameter[]): T {
+  #use<T>(
+    action: (statement: PreparedStatement, params: readonly BindParameter[]) => T,
+    params: readonly BindParameter[],
+  ): T {
     const bound = this.#bound
     if (bound !== undefined && params.length > 0) throw new TypeError('This statement already has bound parameters')
     return this.#scope.run(() => {

@@ -12,7 +12,11 @@ const SCHEMA = `
 `
 
 /** Runs `procedure` between two ordinary requests of one group, and answers its outcome. */
-function runProcedure(f: WriteFixture, procedure: ProcedureFunction, input?: Parameters<ProcedureFunction>[1]): JobOutcome {
+function runProcedure(
+  f: WriteFixture,
+  procedure: ProcedureFunction,
+  input?: Parameters<ProcedureFunction>[1],
+): JobOutcome {
   const name = `p${f.begins}`
   f.procedures.register(name, procedure)
   const outcomes = f.run(
@@ -26,7 +30,8 @@ function runProcedure(f: WriteFixture, procedure: ProcedureFunction, input?: Par
 }
 
 const fixture = (): WriteFixture => new WriteFixture({ schema: SCHEMA })
-const rows = (f: WriteFixture): unknown[] => f.committed("SELECT b FROM t WHERE b NOT IN ('before', 'after') ORDER BY a")
+const rows = (f: WriteFixture): unknown[] =>
+  f.committed("SELECT b FROM t WHERE b NOT IN ('before', 'after') ORDER BY a")
 
 test('a procedure reads what it writes and answers a plain value', () => {
   using f = fixture()
@@ -64,7 +69,10 @@ test('prepared statements have the surface of better-sqlite3, and one statement 
     const big = tx.prepare(sql).safeIntegers()
     const bound = tx.prepare(sql).bind(101)
     for (let round = 0; round < 2; round++) {
-      expect(plain.all(100)).toEqual([{ a: 100, b: 'p' }, { a: 101, b: 'q' }])
+      expect(plain.all(100)).toEqual([
+        { a: 100, b: 'p' },
+        { a: 101, b: 'q' },
+      ])
       expect(plucked.all(100)).toEqual([100, 101])
       expect(raw.get(100)).toEqual([100, 'p'])
       expect(expanded.get([100])).toEqual({ t: { a: 100, b: 'p' } })
@@ -74,7 +82,10 @@ test('prepared statements have the surface of better-sqlite3, and one statement 
     expect(() => bound.all(1)).toThrow('already has bound parameters')
     expect(plain.columns().map((column) => column.name)).toEqual(['a', 'b'])
     expect([plain.reader, plain.readonly, insert.reader, insert.readonly]).toEqual([true, true, false, false])
-    expect(tx.prepare('DELETE FROM t WHERE a = 101').safeIntegers().run()).toEqual({ changes: 1, lastInsertRowid: 101n })
+    expect(tx.prepare('DELETE FROM t WHERE a = 101').safeIntegers().run()).toEqual({
+      changes: 1,
+      lastInsertRowid: 101n,
+    })
     return null
   })
   expect(rows(f)).toEqual(['p'])
@@ -142,7 +153,7 @@ test('what a procedure throws undoes it and arrives as it was', () => {
   expect(odd).toEqual({ kind: 'failed', error: 'only a string' })
 })
 
-test('SQLite\'s own errors pass through a procedure with their code', () => {
+test("SQLite's own errors pass through a procedure with their code", () => {
   using f = fixture()
   const outcome = runProcedure(f, (tx) => tx.run('INSERT INTO t(a) VALUES (1), (1)').changes)
   expect(errorOf(outcome)).toMatchObject({ name: 'SqliteError', code: 'SQLITE_CONSTRAINT_PRIMARYKEY' })
@@ -227,16 +238,22 @@ test('savepoint() does all of its work or none, nested as well', () => {
 
 test('a savepoint() whose work ended the transaction throws the reason on', () => {
   using f = fixture()
-  const outcome = runProcedure(f, (tx) =>
-    tx.savepoint(() => tx.run('INSERT INTO guarded VALUES (66)').changes),
-  )
+  const outcome = runProcedure(f, (tx) => tx.savepoint(() => tx.run('INSERT INTO guarded VALUES (66)').changes))
   expect(errorOf(outcome).message).toBe('everything is undone')
 })
 
 test('statements that a write may not contain are refused in a procedure, and VACUUM with them', () => {
   using f = fixture()
   runProcedure(f, (tx) => {
-    for (const sql of ['BEGIN', 'COMMIT', 'ROLLBACK', "ATTACH 'x' AS y", 'CREATE TEMP TABLE x(a)', 'PRAGMA foreign_keys = 0', 'VACUUM']) {
+    for (const sql of [
+      'BEGIN',
+      'COMMIT',
+      'ROLLBACK',
+      "ATTACH 'x' AS y",
+      'CREATE TEMP TABLE x(a)',
+      'PRAGMA foreign_keys = 0',
+      'VACUUM',
+    ]) {
       expect(() => tx.prepare(sql), sql).toThrow('STATEMENT_REFUSED')
     }
     return null
@@ -244,7 +261,9 @@ test('statements that a write may not contain are refused in a procedure, and VA
 })
 
 test('a procedure that defers foreign keys is run again in a transaction of its own', () => {
-  using f = new WriteFixture({ schema: `${SCHEMA} CREATE TABLE p(id INTEGER PRIMARY KEY); CREATE TABLE c(p REFERENCES p(id))` })
+  using f = new WriteFixture({
+    schema: `${SCHEMA} CREATE TABLE p(id INTEGER PRIMARY KEY); CREATE TABLE c(p REFERENCES p(id))`,
+  })
   let runs = 0
   const outcome = runProcedure(f, (tx) => {
     runs++

@@ -105,7 +105,16 @@ test('callers of one turn share a batch, in order, and nothing runs in their own
 
 test('a batch is bounded by count and bytes; the event loop turns between two batches', () => {
   const h = new Harness({ groupJobsMax: 3, groupBytesMax: 100 })
-  for (const [name, bytes] of [['a', 1], ['b', 1], ['c', 1], ['d', 60], ['e', 60], ['f', 500], ['g', 1]] as const) h.submit(name, { bytes })
+  for (const [name, bytes] of [
+    ['a', 1],
+    ['b', 1],
+    ['c', 1],
+    ['d', 60],
+    ['e', 60],
+    ['f', 500],
+    ['g', 1],
+  ] as const)
+    h.submit(name, { bytes })
   h.turn()
   expect(h.batches).toEqual([['a', 'b', 'c']])
   h.submit('h')
@@ -130,7 +139,11 @@ test('a full queue refuses, by count and by bytes; a single large write is taken
   h.submit('e', { bytes: 40 })
   expect(thrownBy(() => h.submit('f', { bytes: 0 }))).toBe('WRITE_QUEUE_FULL')
   h.turns()
-  expect([...h.ended]).toEqual([['huge', 'done'], ['c', 'done'], ['e', 'done']])
+  expect([...h.ended]).toEqual([
+    ['huge', 'done'],
+    ['c', 'done'],
+    ['e', 'done'],
+  ])
   expect(h.queue.bytes).toBe(0)
 })
 
@@ -164,7 +177,10 @@ test('busy: the batch keeps its place and is tried again after growing waits', (
   }
   expect(waits).toEqual([1, 2, 4, 8, 16, 32, 50, 50])
   expect(h.batches.at(-1)).toEqual(['a', 'b'])
-  expect([...h.ended]).toEqual([['a', 'done'], ['b', 'done']])
+  expect([...h.ended]).toEqual([
+    ['a', 'done'],
+    ['b', 'done'],
+  ])
   expect([h.queue.length, h.queue.bytes, h.queue.isBusy]).toEqual([0, 0, false])
 })
 
@@ -180,7 +196,11 @@ test('busy: every waiting job whose deadline passes fails, wherever it stands in
   expect(h.queue.length).toBe(2)
   for (let i = 0; i < 60; i++) h.passMs(1)
   h.turns()
-  expect([...h.ended]).toEqual([['b', 'DATABASE_BUSY'], ['a', 'done'], ['c', 'done']])
+  expect([...h.ended]).toEqual([
+    ['b', 'DATABASE_BUSY'],
+    ['a', 'done'],
+    ['c', 'done'],
+  ])
   h.submit('d', { deadlineMs: h.nowMs - 1 })
   h.turns()
   expect(h.ended.get('d')).toBe('DEADLINE_EXCEEDED')
@@ -194,7 +214,10 @@ test('close() fails what waits and refuses what comes', () => {
   h.queue.close()
   h.turns()
   expect(h.batches).toEqual([])
-  expect([...h.ended]).toEqual([['a', 'CLOSED'], ['b', 'CLOSED']])
+  expect([...h.ended]).toEqual([
+    ['a', 'CLOSED'],
+    ['b', 'CLOSED'],
+  ])
   expect(thrownBy(() => h.submit('c'))).toBe('CLOSED')
   expect([h.queue.length, h.queue.bytes]).toEqual([0, 0])
 })
@@ -215,7 +238,10 @@ test('stop() from within a run fails what waits, but not the batch that is runni
   h.submit('a')
   h.submit('b')
   h.turns()
-  expect([...h.ended]).toEqual([['b', 'DATABASE_STOPPED'], ['a', 'done']])
+  expect([...h.ended]).toEqual([
+    ['b', 'DATABASE_STOPPED'],
+    ['a', 'done'],
+  ])
   expect(thrownBy(() => h.submit('c'))).toBe('DATABASE_STOPPED')
 })
 
@@ -225,7 +251,10 @@ test('a run that throws leaves its jobs unknown and stops the queue', () => {
   h.submit('a')
   h.submit('b')
   h.turns()
-  expect([...h.ended]).toEqual([['a', 'WRITE_OUTCOME_UNKNOWN'], ['b', 'DATABASE_STOPPED']])
+  expect([...h.ended]).toEqual([
+    ['a', 'WRITE_OUTCOME_UNKNOWN'],
+    ['b', 'DATABASE_STOPPED'],
+  ])
 })
 
 test('ten thousand jobs keep their order', () => {

@@ -169,7 +169,10 @@ export class WriteQueue {
     const expired = waiting.filter((job) => job.deadlineMs <= nowMs)
     this.#jobs = expired.length === 0 ? waiting : waiting.filter((job) => job.deadlineMs > nowMs)
     this.#head = 0
-    this.#earliestDeadlineMs = this.#jobs.reduce((earliest, job) => Math.min(earliest, job?.deadlineMs ?? earliest), Number.POSITIVE_INFINITY)
+    this.#earliestDeadlineMs = this.#jobs.reduce(
+      (earliest, job) => Math.min(earliest, job?.deadlineMs ?? earliest),
+      Number.POSITIVE_INFINITY,
+    )
     for (const job of expired) {
       this.#bytes -= job.bytes
       const error =

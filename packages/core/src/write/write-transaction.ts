@@ -111,9 +111,13 @@ export class WriteTransaction {
       if (!sqliteErrorCode(error)?.startsWith('SQLITE_IOERR')) return error
       // The commit frame may be in the WAL file although it could not be synced. Here it counts as rolled back, but if the
       // process died now, recovery might find it.
-      return new ClusterError('WRITE_OUTCOME_UNKNOWN', `database "${this.#parts.database}": the disk failed during COMMIT`, {
-        cause: error,
-      })
+      return new ClusterError(
+        'WRITE_OUTCOME_UNKNOWN',
+        `database "${this.#parts.database}": the disk failed during COMMIT`,
+        {
+          cause: error,
+        },
+      )
     }
   }
 

@@ -1,7 +1,7 @@
 /**
  * Another process that reads: `node reader-child.ts <path> <pauseMs> [checkpoint mode,…]`.
  * It reads versions of the bank (bank.ts), and between them runs a checkpoint when modes are given, until its standard
- * input ends. Then it prints what it saw as one line of JSON.
+ * input ends. Then it reads once more and prints what it saw as one line of JSON.
  */
 import { isBusy } from '../../sqlite/sqlite-error.ts'
 import { SqliteDatabase } from '../../sqlite/sqlite-library.ts'
@@ -53,18 +53,19 @@ function checkpoint(): void {
 }
 
 function turn(): void {
-  if (isStopping || problems.length > 5) {
+  const isLast = isStopping || problems.length > 5
+  try {
+    read()
+    if (!isLast) checkpoint()
+  } catch (error) {
+    problems.push(String(error))
+  }
+  if (isLast) {
     const report: ReaderReport = { reads, firstVersion, lastVersion, problems }
     process.stdout.write(`${JSON.stringify(report)}\n`)
     database.close()
     process.stdin.destroy()
     return
-  }
-  try {
-    read()
-    checkpoint()
-  } catch (error) {
-    problems.push(String(error))
   }
   if (reads === 1) process.stdout.write('reading\n')
   setImmediate(turn)

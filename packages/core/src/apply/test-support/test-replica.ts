@@ -1,5 +1,5 @@
 /** A replica's database for tests: its live files, the checkpointing connection and the applier. */
-import { systemClock } from '../../base/clock.ts'
+import { type Clock, systemClock } from '../../base/clock.ts'
 import { type Disk, realDisk } from '../../files/disk.ts'
 import { LiveFiles } from '../../files/live-files.ts'
 import { PageChecksums } from '../../ltx/page-checksums.ts'
@@ -17,6 +17,8 @@ export interface TestReplicaOptions {
   readonly checksums?: PageChecksums | undefined
   readonly options?: ApplyOptions | undefined
   readonly disk?: Disk | undefined
+  /** Default: the system's. */
+  readonly clock?: Clock | undefined
 }
 
 export class TestReplica {
@@ -72,7 +74,7 @@ export class TestReplica {
       position,
       pageSize: this.#options.pageSize,
       options: resolveApplyOptions(this.#options.options),
-      clock: systemClock,
+      clock: this.#options.clock ?? systemClock,
     })
   }
 }

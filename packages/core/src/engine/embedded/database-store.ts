@@ -17,7 +17,7 @@ import type { PageChecksums } from '../../ltx/page-checksums.ts'
 import type { Epoch } from '../../position/epoch.ts'
 import type { Position } from '../../position/position.ts'
 import type { DatabaseName } from '../../request/database-name.ts'
-import { type Connection, openConnection } from '../../sqlite/connection.ts'
+import { type Connection, type ConnectionOptions, openConnection } from '../../sqlite/connection.ts'
 import { ClusterError, isClusterError } from '../../errors/cluster-error.ts'
 import { isBusy } from '../../sqlite/sqlite-error.ts'
 import { prepareDatabaseFile } from '../../sqlite/open-database-file.ts'
@@ -100,7 +100,7 @@ export class DatabaseStore {
     const saved = loadState(disk, this.#statePath)
     disk.remove('store.forget-state', this.#statePath)
     const { pageSize } = prepareDatabaseFile(disk, this.databasePath, { mayCreate: options.mayCreate ?? false })
-    const anchor = openConnection(this.databasePath, { synchronous: 'full', setup })
+    const anchor = openConnection(this.databasePath, { setup })
     let files: LiveFiles | undefined
     try {
       files = LiveFiles.open(disk, this.databasePath)
@@ -110,7 +110,14 @@ export class DatabaseStore {
         known === undefined
           ? await findStanding({ files, log: this.log, pageSize, saved, before })
           : { standing: { kind: 'known', position: known.position } as const, checksums: known.checksums }
-      const file: OpenFile = { anchor, files, pageSize, checksums }
+      const live = files
+      live.track(anchor)
+      const connect = (given: Pick<ConnectionOptions, 'readonly' | 'synchronous'> = {}): Connection => {
+        const connection = openConnection(this.databasePath, { ...given, setup })
+        live.track(connection)
+        return connection
+      }
+      const file: OpenFile = { anchor, files, pageSize, checksums, connect }
       const result = onFound(file, standing, lock)
       this.#open = file
       return result
@@ -138,7 +145,8 @@ export class DatabaseStore {
       const { position, epoch, checksums } = state
       saveState(disk, this.#statePath, { position, epoch, pageSize: open.pageSize, checksums, identity })
     }
-    open.files.close()
+    // A reader that the application did not finish keeps its connection, and with it the descriptors, until the process ends.
+    if (!open.files.isInUse) open.files.close()
   }
 
   /** Puts another file in the place of the database, which must be closed. */
@@ -172,7 +180,10 @@ export interface OpenFile {
   readonly anchor: Connection
   readonly files: LiveFiles
   readonly pageSize: number
+  /** As the file was when it was opened; whoever changes pages keeps it up. */
   readonly checksums: PageChecksums
+  /** Opens another connection. It must be closed before the file is. */
+  connect(options?: Pick<ConnectionOptions, 'readonly' | 'synchronous'>): Connection
 }
 
 export interface OpenFileOptions<Lock> {

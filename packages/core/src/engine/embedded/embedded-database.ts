@@ -14,7 +14,7 @@ import type { ReplicaReport } from '../../position/replica-report.ts'
 import type { Txid } from '../../position/txid.ts'
 import type { DatabaseName } from '../../request/database-name.ts'
 import type { RequestIdSource } from '../../request/request-id.ts'
-import { type Connection, openConnection } from '../../sqlite/connection.ts'
+import type { Connection } from '../../sqlite/connection.ts'
 import type { StreamReceiver } from '../../stream/stream-receiver.ts'
 import type { LogRead, StreamableDatabase } from '../../stream/streamable-database.ts'
 import type { SnapshotSpool } from '../../stream/snapshot-spool.ts'
@@ -119,9 +119,7 @@ export class EmbeddedDatabase implements EngineDatabase, StreamableDatabase {
 
   openReader(): Connection {
     if (!this.#store.isFileOpen) throw new ClusterError('CLOSED', `database "${this.name}" has no copy on this node yet`)
-    const connection = openConnection(this.path, { readonly: true, setup: this.#store.options.setup })
-    this.#store.file.files.track(connection)
-    return connection
+    return this.#store.file.connect({ readonly: true })
   }
 
   onReplace(closeConnections: () => Promise<void>): () => void {

@@ -16,7 +16,7 @@ import type { Position } from '../../position/position.ts'
 import type { TrackedPosition } from '../../position/position-tracker.ts'
 import { packPageMap, type PinnedPages } from '../../snapshot/page-source.ts'
 import { openImageSpool, openSnapshotSpool, type SnapshotSpool, type SpoolRequest } from '../../snapshot/snapshot-writer.ts'
-import { type Connection, openConnection } from '../../sqlite/connection.ts'
+import type { Connection } from '../../sqlite/connection.ts'
 import { type PinnedSnapshot, ReadPin } from '../../sqlite/read-pin.ts'
 import { WalIndexReader } from '../../sqlite/wal-index-reader.ts'
 import type { DatabaseStore } from './database-store.ts'
@@ -94,7 +94,7 @@ export class LiveSnapshots {
   #pin(): Pinned {
     const { store, settle } = this.#options
     const { files, pageSize } = store.file
-    const connection = openConnection(store.databasePath, { readonly: true, setup: store.options.setup })
+    const connection = store.file.connect({ readonly: true })
     const pin = new ReadPin(connection, new WalIndexReader(files))
     try {
       for (let tries = 0; tries < PIN_TRIES; tries++) {

@@ -23,7 +23,7 @@ import { nextTxid } from '../../position/txid.ts'
 import { admitOperation } from '../../request/admit-operation.ts'
 import type { RequestIdSource } from '../../request/request-id.ts'
 import { isComplete, PassiveCheckpoint } from '../../sqlite/checkpoint.ts'
-import { type Connection, openConnection } from '../../sqlite/connection.ts'
+import type { Connection } from '../../sqlite/connection.ts'
 import { isBusy } from '../../sqlite/sqlite-error.ts'
 import { WalGuards } from '../../sqlite/wal-guards.ts'
 import { GroupCommit } from '../../write/group-commit.ts'
@@ -96,7 +96,7 @@ export class PrimaryMode {
   private constructor(options: PrimaryModeOptions, started: Started) {
     const { store, tracker, procedures, epoch } = options
     const { file, guards, capture } = started
-    const { clock, name, setup, disk } = store.options
+    const { clock, name, disk } = store.options
     this.#options = options
     this.#started = started
     const writer = file.anchor
@@ -126,7 +126,7 @@ export class PrimaryMode {
       run: (batch) => this.#run(batch),
       standsAlone: (job) => groupCommit.standsAlone(job),
     })
-    this.#checkpointConnection = openConnection(store.databasePath, { setup })
+    this.#checkpointConnection = file.connect()
     this.#checkpoint = new PassiveCheckpoint(this.#checkpointConnection)
     this.#checkpointer = new PrimaryCheckpointer({
       capture,
@@ -202,6 +202,10 @@ export class PrimaryMode {
 
   #runCheckpoint(): void {
     try {
+      const { files } = this.#started.file
+      if (!files.areLinked) {
+        throw new ClusterError('STORAGE_FAILED', `the files of database "${this.#parts.database}" were moved or deleted while they were in use`)
+      }
       this.#checkpointer.run({
         onCaptured: (records) => announceRecords(records, this.#parts),
         beforeDiscard: () => this.#options.store.log.syncNow(), // I6
@@ -264,10 +268,9 @@ export class PrimaryMode {
 function start(options: PrimaryModeOptions, file: OpenFile, standing: Standing): Started | undefined {
   const { store, epoch, nodeId } = options
   if (standing.kind === 'known' && !samePosition(standing.position, store.log.tail.position)) return undefined
-  const { clock, setup, name, warn } = store.options
+  const { clock, name, warn } = store.options
   const { log } = store
-  const open = (): Connection => openConnection(store.databasePath, { setup })
-  const guards = new WalGuards([open(), open()])
+  const guards = new WalGuards([file.connect(), file.connect()])
   try {
     guards.open()
     const { checksum } = file.checksums

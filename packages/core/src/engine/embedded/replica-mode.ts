@@ -25,7 +25,7 @@ import type { PositionTracker, TrackedPosition } from '../../position/position-t
 import { nextTxid } from '../../position/txid.ts'
 import { type ReceivedSnapshot, SnapshotReceiver } from '../../snapshot/snapshot-receiver.ts'
 import { lockPage } from '../../sqlite-format/lock-page.ts'
-import { type Connection, openConnection } from '../../sqlite/connection.ts'
+import type { Connection } from '../../sqlite/connection.ts'
 import type { SnapshotIntake, StreamGreeting, StreamReceiver } from '../../stream/stream-receiver.ts'
 import { ApplyPipeline } from './apply-pipeline.ts'
 import type { ClosingState, DatabaseStore, OpenFileOptions } from './database-store.ts'
@@ -169,9 +169,9 @@ export class ReplicaMode implements StreamReceiver {
     const { store } = this.#options
     const takeLock = ReplicaWriteLock.take
     return store.openFile({ known, takeLock }, (file, standing, lock) => {
-      const { setup, clock } = store.options
+      const { clock } = store.options
       const { files, pageSize, checksums } = file
-      const checkpointer = openConnection(store.databasePath, { synchronous: 'normal', setup })
+      const checkpointer = file.connect({ synchronous: 'normal' })
       try {
         const position = standing.kind === 'known' ? standing.position : ZERO_POSITION
         const options = resolveApplyOptions()

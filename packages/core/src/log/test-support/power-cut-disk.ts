@@ -1,8 +1,8 @@
 /**
  * A disk in memory that can lose power.
  *
- * What was not synced is lost in ways a real one may choose: a file keeps everything, a prefix of its writes with the last
- * one torn, or any subset of them, with zeros where one is missing; of changes of names a prefix is kept. A bomb makes the
+ * What was not synced is lost in ways a real one may choose: a file keeps a prefix of its writes with the last one torn,
+ * any subset of them with zeros where one is missing, or everything; changes of names likewise. A bomb makes the
  * disk die in the middle of the n-th change from now on, a write half done; from then on every call throws.
  */
 import path from 'node:path'
@@ -65,10 +65,12 @@ export class PowerCutDisk implements Disk {
     this.#isDead = false
   }
 
-  /** @param random numbers in [0, 1) that decide what is lost */
+  /** @param random numbers in [0, 1) that decide what is lost; when they are all 0, everything that can be */
   cutPower(random: () => number): void {
     this.restartProcess()
-    const kept = this.#unsyncedNames.slice(0, Math.floor(random() * (this.#unsyncedNames.length + 1)))
+    const isSubset = random() > 0.5
+    const prefix = Math.floor(random() * (this.#unsyncedNames.length + 1))
+    const kept = this.#unsyncedNames.filter((_, i) => (isSubset ? random() < 0.7 : i < prefix))
     this.#names = new Map(this.#durableNames)
     for (const change of kept) applyName(this.#names, change)
     for (const inode of new Set(this.#names.values())) {
@@ -164,6 +166,7 @@ export class PowerCutDisk implements Disk {
 
   rename(_operation: string, from: string, to: string): void {
     this.#change()
+    if (!this.#names.has(from)) throw failed('ENOENT')
     this.#rename({ kind: 'rename', from, to })
   }
 
@@ -248,7 +251,8 @@ function applyName(names: Map<string, Inode>, nameChange: NameChange): void {
   else if (nameChange.kind === 'remove') names.delete(nameChange.name)
   else {
     const inode = names.get(nameChange.from)
-    if (inode === undefined) throw failed('ENOENT')
+    // Its creation was lost.
+    if (inode === undefined) return
     names.delete(nameChange.from)
     names.set(nameChange.to, inode)
   }
@@ -256,8 +260,8 @@ function applyName(names: Map<string, Inode>, nameChange: NameChange): void {
 
 function survivors({ durable, unsynced }: Inode, random: () => number): Buffer {
   const way = random()
-  if (way < 0.3) return unsynced.reduce(applied, durable)
-  if (way < 0.5) return unsynced.filter(() => random() < 0.7).reduce(applied, durable)
+  if (way > 0.7) return unsynced.reduce(applied, durable)
+  if (way > 0.5) return unsynced.filter(() => random() < 0.7).reduce(applied, durable)
   const cut = Math.floor(random() * (unsynced.length + 1))
   const kept = unsynced.slice(0, cut).reduce(applied, durable)
   const torn = unsynced[cut]

@@ -2,6 +2,7 @@
 import { LtxRecordBuilder } from '../../ltx/ltx-encoder.ts'
 import type { LtxRecord } from '../../ltx/ltx-record.ts'
 import { PageChecksums } from '../../ltx/page-checksums.ts'
+import { EMPTY_CHECKSUM } from '../../position/checksum.ts'
 import { type Position, ZERO_POSITION } from '../../position/position.ts'
 import type { Txid } from '../../position/txid.ts'
 
@@ -34,26 +35,12 @@ export class RecordChain {
 
   /** The next record: it changes the first `pages` pages of the database, which grows when it must. */
   next(pages = 1, timestampMs = 1_000): LtxRecord {
-    const txid = (this.position.txid + 1n) as Txid
-    const commit = Math.max(this.checksums.pageCount, pages)
-    const builder = new LtxRecordBuilder({
-      pageSize: this.pageSize,
-      commit,
-      minTxid: txid,
-      maxTxid: txid,
-      timestampMs,
-      preApplyChecksum: this.position.checksum,
-      walOffset: 0,
-      walBytes: 0,
-      walSalt1: 0,
-      walSalt2: 0,
-      nodeId: 7n,
-      pageCount: pages,
-    })
+    const header = this.#header(Math.max(this.checksums.pageCount, pages))
+    const builder = new LtxRecordBuilder({ ...header, pageCount: pages, timestampMs })
     const page = Buffer.alloc(this.pageSize)
     for (let pgno = 1; pgno <= pages; pgno++) {
       page.writeUInt32LE(this.#seed, 0)
-      page.writeBigUInt64LE(txid, 8)
+      page.writeBigUInt64LE(header.maxTxid, 8)
       page.writeUInt32LE(pgno, this.pageSize - 4)
       builder.addPage(pgno, page, 0)
       this.checksums.set(pgno, builder.checksumHigh, builder.checksumLow)
@@ -63,7 +50,26 @@ export class RecordChain {
     return record
   }
 
+  /** Records that leave the database without pages: their checksums are all the same. */
+  dropped(count: number): LtxRecord[] {
+    return Array.from({ length: count }, () => {
+      const record = new LtxRecordBuilder({ ...this.#header(0), pageCount: 0, timestampMs: 1_000 }).finish(
+        EMPTY_CHECKSUM,
+      )
+      this.checksums.truncate(0)
+      this.position = record.postApply
+      return record
+    })
+  }
+
   take(count: number, pages = 1, timestampMs = 1_000): LtxRecord[] {
     return Array.from({ length: count }, () => this.next(pages, timestampMs))
+  }
+
+  #header(commit: number) {
+    const txid = (this.position.txid + 1n) as Txid
+    const wal = { walOffset: 0, walBytes: 0, walSalt1: 0, walSalt2: 0 }
+    const preApplyChecksum = this.position.checksum
+    return { pageSize: this.pageSize, commit, minTxid: txid, maxTxid: txid, preApplyChecksum, ...wal, nodeId: 7n }
   }
 }

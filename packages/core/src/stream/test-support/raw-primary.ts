@@ -12,6 +12,7 @@ export class RawPrimary {
   readonly requests: RawRequest[] = []
   readonly #server: http2.Http2Server
   readonly #sessions = new Set<http2.Http2Session>()
+  sessionsEver = 0
   /** Answers a request once its body is complete. */
   answer: (request: RawRequest) => void = () => undefined
   url = ''
@@ -20,6 +21,7 @@ export class RawPrimary {
     this.#server = http2.createServer()
     this.#server.on('session', (session) => {
       this.#sessions.add(session)
+      this.sessionsEver++
       session.on('error', () => undefined)
       session.once('close', () => this.#sessions.delete(session))
     })

@@ -1,0 +1,92 @@
+/**
+ * I1, I2, I7, I9 through SIGKILL and SIGSTOP: nodes die at any moment, also while they start, and come back by themselves.
+ *
+ * Real: nodes as processes on one machine, with files, sockets and SQLite of their own; signals; the `sqlite3` shell and plain
+ * better-sqlite3 as other programs on the primary's file. Not real: a power cut (what a process wrote stays written).
+ * What may be lost: a write whose caller was told that its outcome is unknown. Nothing that was acknowledged, and nothing that another
+ * program committed.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { expect, test } from 'vitest'
+import { ProcessCluster } from '../support/process-cluster.ts'
+import { Random, seedOfRun } from '../support/random.ts'
+import { TRACKED_SCHEMA, TrackedWrites } from '../support/tracked-writes.ts'
+
+const NAME = 'app.db'
+const KILLS = 10
+
+test('a primary killed again and again under writes from its replicas loses nothing, and they go on without a snapshot', async () => {
+  const random = new Random(seedOfRun('kill the primary'))
+  await using cluster = await ProcessCluster.start(3, { database: NAME })
+  await cluster.primary.batch(NAME, TRACKED_SCHEMA)
+  await cluster.settle(1, 2)
+  const starts = await logStarts(cluster)
+  const writes = new TrackedWrites({
+    database: NAME,
+    random,
+    node: (caller) => cluster.node(1 + (caller % 2)),
+    callers: 6,
+    bodyBytesMax: 20_000,
+    timeoutsMs: [400, 30_000],
+  })
+  writes.start()
+  for (let kill = 1; kill <= KILLS; kill++) {
+    await writes.progress(5 + random.below(30))
+    await cluster.primary.kill()
+    const acknowledged = writes.newestTxid
+    if (random.below(3) === 0) await killWhileStarting(cluster, 0, random)
+    await cluster.startNode(0)
+    // TXIDs go on where they were, in a new epoch.
+    expect((await cluster.primary.facts(NAME)).position.txid).toBeGreaterThanOrEqual(acknowledged)
+  }
+  await writes.progress(5)
+  await writes.stop()
+  await cluster.expectEqual(1, 2)
+  for (const index of [0, 1, 2]) await writes.expectHonest(cluster.node(index))
+  expect(await logStarts(cluster)).toEqual(starts)
+  expectOnlyTornLogs(cluster)
+})
+
+test('a replica killed again and again while records stream in comes back by itself, without a snapshot', async () => {
+  const random = new Random(seedOfRun('kill a replica'))
+  await using cluster = await ProcessCluster.start(2, { database: NAME })
+  await cluster.primary.batch(NAME, TRACKED_SCHEMA)
+  await cluster.settle(1)
+  const starts = await logStarts(cluster)
+  const writes = new TrackedWrites({
+    database: NAME,
+    random,
+    node: () => cluster.primary,
+    callers: 4,
+    bodyBytesMax: 60_000,
+    timeoutsMs: [10_000],
+  })
+  writes.start()
+  for (let kill = 1; kill <= KILLS; kill++) {
+    await sleep(random.below(300))
+    await cluster.node(1).kill()
+    if (random.below(2) === 0) await killWhileStarting(cluster, 1, random)
+    await cluster.startNode(1)
+  }
+  await writes.stop()
+  await cluster.expectEqual(1)
+  await writes.expectHonest(cluster.node(1))
+  expect(await logStarts(cluster)).toEqual(starts)
+  expectOnlyTornLogs(cluster)
+})
+
+/** It gets some way into its start, and no further. */
+async function killWhileStarting(cluster: ProcessCluster, index: number, random: Random): Promise<void> {
+  const node = cluster.spawnNode(index)
+  await Promise.race([node.ready().catch(() => undefined), sleep(200 + random.below(1500))])
+  await node.kill()
+}
+
+function logStarts(cluster: ProcessCluster): Promise<number[]> {
+  return Promise.all(cluster.indexes.map((index) => cluster.logStart(index)))
+}
+
+/** A write to the log that the signal cut in two is cut off; nothing else is worth a warning. */
+function expectOnlyTornLogs(cluster: ProcessCluster): void {
+  expect(cluster.warningsOf().filter(({ name }) => name !== 'log-cut')).toEqual([])
+}

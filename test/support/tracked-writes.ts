@@ -1,0 +1,115 @@
+/**
+ * Callers that write rows through nodes that come and go, and the book of what each of them was told.
+ *
+ * A row has a number of its own; the same transaction counts it in `tally`. So a transaction that took effect twice, half, or after it was
+ * declared not applied shows in what the database holds in the end. The last column makes transactions of different sizes.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Outcome, SqlStatement } from '@litefleet/core'
+import { expect } from 'vitest'
+import type { ProcessNode } from './process-node.ts'
+import type { Random } from './random.ts'
+
+/** Between two writes of a caller: the point is when things happen, not how many. */
+const PAUSE_MS = 5
+
+export const TRACKED_SCHEMA: readonly SqlStatement[] = [
+  { sql: 'CREATE TABLE entry (id INTEGER PRIMARY KEY, caller INTEGER NOT NULL, body BLOB)' },
+  { sql: 'CREATE TABLE tally (id INTEGER PRIMARY KEY CHECK (id = 1), count INTEGER NOT NULL)' },
+  { sql: 'INSERT INTO tally VALUES (1, 0)' },
+]
+
+export interface TrackedWritesOptions {
+  readonly database: string
+  readonly random: Random
+  /** The node a caller asks next; asked before each write. */
+  node(caller: number): ProcessNode
+  readonly callers: number
+  /** Largest row in bytes. */
+  readonly bodyBytesMax: number
+  /** How long a write may take, by caller, in turn. */
+  readonly timeoutsMs: readonly number[]
+}
+
+export class TrackedWrites {
+  readonly #options: TrackedWritesOptions
+  readonly #outcomes = new Map<number, Outcome>()
+  #newestTxid = 0n
+  #nextId = 1
+  #callers: Promise<void>[] = []
+  #isStopping = false
+
+  constructor(options: TrackedWritesOptions) {
+    this.#options = options
+  }
+
+  /** How many writes were acknowledged. */
+  get acknowledged(): number {
+    return this.#idsOf('applied').length
+  }
+
+  /** The largest TXID any caller was told. */
+  get newestTxid(): bigint {
+    return this.#newestTxid
+  }
+
+  start(): void {
+    this.#callers = Array.from({ length: this.#options.callers }, (_, caller) => this.#write(caller))
+  }
+
+  /** Waits until so many more writes are acknowledged. */
+  async progress(writes: number): Promise<void> {
+    const target = this.acknowledged + writes
+    await expect.poll(() => this.acknowledged, { timeout: 60_000, interval: 5 }).toBeGreaterThanOrEqual(target)
+  }
+
+  async stop(): Promise<void> {
+    this.#isStopping = true
+    await Promise.all(this.#callers)
+  }
+
+  /** I1, I7: what was acknowledged is there, what was refused is not, once, and no row that nobody wrote. */
+  async expectHonest(node: ProcessNode): Promise<void> {
+    const { database } = this.#options
+    const ids = new Set((await node.read(database, 'SELECT id FROM entry')).map(([id]) => Number(id)))
+    expect(
+      this.#idsOf('applied').filter((id) => !ids.has(id)),
+      'acknowledged and lost',
+    ).toEqual([])
+    expect(
+      this.#idsOf('not-applied').filter((id) => ids.has(id)),
+      'refused and applied',
+    ).toEqual([])
+    expect(
+      [...ids].filter((id) => !this.#outcomes.has(id)),
+      'written by nobody',
+    ).toEqual([])
+    expect(await node.read(database, 'SELECT count FROM tally')).toEqual([[ids.size]])
+  }
+
+  async #write(caller: number): Promise<void> {
+    const { database, node, random, bodyBytesMax, timeoutsMs } = this.#options
+    const timeoutMs = timeoutsMs[caller % timeoutsMs.length] ?? 5_000
+    while (!this.#isStopping) {
+      const id = this.#nextId++
+      const statements: readonly SqlStatement[] = [
+        { sql: 'INSERT INTO entry VALUES (?, ?, randomblob(?))', params: [id, caller, random.below(bodyBytesMax)] },
+        { sql: 'UPDATE tally SET count = count + 1' },
+      ]
+      try {
+        const { position } = await node(caller).batch(database, statements, { timeoutMs })
+        this.#outcomes.set(id, 'applied')
+        if (position.txid > this.#newestTxid) this.#newestTxid = position.txid
+        await sleep(PAUSE_MS)
+      } catch (error) {
+        // Without an outcome it is SQLite's own, or a defect: then nothing may have happened.
+        this.#outcomes.set(id, (error as { outcome?: Outcome }).outcome ?? 'not-applied')
+        await sleep(20)
+      }
+    }
+  }
+
+  #idsOf(outcome: Outcome): number[] {
+    return [...this.#outcomes].filter(([, told]) => told === outcome).map(([id]) => id)
+  }
+}
