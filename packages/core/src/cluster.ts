@@ -10,7 +10,7 @@ import { systemClock } from './base/clock.ts'
 import { RunLoop } from './base/run-loop.ts'
 import { Database } from './database/database.ts'
 import { migrate, type Migrations } from './database/migrations.ts'
-import { EmbeddedDatabase } from './engine/embedded/embedded-database.ts'
+import type { EmbeddedDatabase } from './engine/embedded/embedded-database.ts'
 import { EmbeddedEngine, type EngineRole, GROUP } from './engine/embedded/embedded-engine.ts'
 import { ClusterError } from './errors/cluster-error.ts'
 import { invalidOption, rejectUnknownOptions } from './errors/unknown-option.ts'
@@ -30,6 +30,7 @@ import type { LeaseHolder } from './lease/lease-holder.ts'
 import { createStaticLease } from './lease/static-lease.ts'
 import { awaitReplicas, requireAwaitable } from './node/await-replicas.ts'
 import { ClusterIdentity } from './node/cluster-identity.ts'
+import { Following } from './node/following.ts'
 import { Membership } from './node/membership.ts'
 import { nodeStatus } from './node/status.ts'
 import { type ClusterOptions, type ResolvedClusterOptions, resolveClusterOptions } from './options/cluster-options.ts'
@@ -50,7 +51,6 @@ import { assertUsableSqlite } from './sqlite/sqlite-library.ts'
 import { InfoClient } from './stream/info-client.ts'
 import { StreamServer } from './stream/stream-server.ts'
 import { resolveStreamServerOptions } from './stream/stream-server-options.ts'
-import { StreamSink } from './stream/stream-sink.ts'
 import { resolveStreamSinkOptions } from './stream/stream-sink-options.ts'
 import type { CallTarget } from './forward/call-router.ts'
 
@@ -119,10 +119,9 @@ export class Cluster implements AsyncDisposable {
   readonly #peerServer: PeerServer
   readonly #streamServer: StreamServer
   readonly #forwarder: Forwarder
+  readonly #following: Following
   readonly #pruning: RunLoop
   readonly #handles = new Map<string, Promise<Database>>()
-  #sink: StreamSink | undefined
-  #changingSink: Promise<void> = Promise.resolve()
   #grpcPort = 0
   #httpPort = 0
   #closing: Promise<void> | undefined
@@ -148,7 +147,7 @@ export class Cluster implements AsyncDisposable {
       requestIds: this.#requestIds,
       requirePrimary: () => void this.#leadership.requirePrimary(),
       onProgress: (database) => this.#report(database),
-      onRestartStream: (database) => this.#restartStream(database),
+      onRestartStream: (database) => this.#following.restart(database),
       onEpochs: (table) => this.#identity.seen(table),
       warn: (name, message, details) => options.onWarning({ name, message, details }),
     })
@@ -224,6 +223,19 @@ export class Cluster implements AsyncDisposable {
         heartbeatMs: HEARTBEAT_MS,
       }),
       onFailure: (error, request) => this.#warn(`serve ${request.path}`, error),
+    })
+    this.#following = new Following({
+      nodeId: this.#nodeId.toString('hex').toUpperCase(),
+      nodeName: options.node.name,
+      keys,
+      interop: options.interop,
+      clusterId: () => this.#identity.clusterId,
+      adoptClusterId,
+      clock,
+      random: Math.random,
+      options: resolveStreamSinkOptions(),
+      databases: () => this.#engine.databases,
+      onFailure: (error, database) => this.#warn('stream', error, { database }),
     })
     this.#pruning = new RunLoop({
       clock,
@@ -410,53 +422,11 @@ export class Cluster implements AsyncDisposable {
       isPrimary: role.kind === 'primary',
       hostname: role.kind === 'replica' ? role.primary.hostname : undefined,
     })
-    this.#changingSink = this.#changingSink.then(() => this.#changeSink(url)).catch((error: unknown) => this.#warn('stream', error))
-  }
-
-  async #changeSink(url: string | undefined): Promise<void> {
-    await this.#sink?.close()
-    this.#sink = undefined
-    if (url === undefined || this.#closing !== undefined) return
-    this.#sink = new StreamSink({
-      primaryUrl: url,
-      nodeId: this.#nodeId.toString('hex').toUpperCase(),
-      nodeName: this.#options.node.name,
-      keys: this.#options.clusterKeys,
-      interop: this.#options.interop,
-      clusterId: () => this.#identity.clusterId,
-      adoptClusterId: (id) => this.#identity.adopt(id),
-      clock: this.#clock,
-      random: Math.random,
-      options: resolveStreamSinkOptions(),
-      onFailure: (error, _delayMs, database) => this.#streamFailed(error, database),
-    })
-    for (const database of this.#engine.databases) this.#follow(database)
-  }
-
-  #follow(database: EmbeddedDatabase): void {
-    if (this.#sink !== undefined && database.receiver !== undefined) this.#sink.follow(database.name, database.receiver)
-  }
-
-  #restartStream(database: EmbeddedDatabase): void {
-    this.#changingSink = this.#changingSink
-      .then(async () => {
-        await this.#sink?.unfollow(database.name)
-        if (this.#closing === undefined) this.#follow(database)
-      })
-      .catch((error: unknown) => this.#warn('stream', error))
-  }
-
-  #streamFailed(error: unknown, database: string | undefined): void {
-    if (this.#closing !== undefined) return
-    this.#options.onWarning({
-      name: 'stream',
-      message: `${database === undefined ? 'connection to the primary' : `database "${database}"`}: ${messageOf(error)}`,
-      details: { database },
-    })
+    this.#following.follow(url)
   }
 
   #databaseAdded(database: EmbeddedDatabase): void {
-    this.#follow(database)
+    this.#following.added(database)
     this.#report(database)
     database.tracker.onAdvance((positions) => {
       if (this.#streamServer.subscriberCount === 0) return
@@ -527,9 +497,9 @@ export class Cluster implements AsyncDisposable {
     return this.#engine.databases.map((database) => ({ database: database.name, epochs: database.epochTable() }))
   }
 
-  #warn(name: string, error: unknown): void {
+  #warn(name: string, error: unknown, details: Readonly<Record<string, unknown>> = {}): void {
     if (this.#closing !== undefined) return
-    this.#options.onWarning({ name, message: `${name}: ${messageOf(error)}`, details: {} })
+    this.#options.onWarning({ name, message: `${name}: ${messageOf(error)}`, details })
   }
 
   #requireOpen(): void {
@@ -545,8 +515,7 @@ export class Cluster implements AsyncDisposable {
     this.#membership.close()
     this.#forwarder.close()
     await this.#peerServer.close()
-    await this.#changingSink
-    await this.#sink?.close()
+    await this.#following.close()
     await this.#streamServer.close()
     await this.#peers.close()
     this.#runner.close()

@@ -47,33 +47,42 @@ function flip(file: string, offset: number, mask = 1): void {
   fs.writeFileSync(file, bytes)
 }
 
+/** A log of records of one page in memory, where it can be damaged and opened many times. */
+async function inMemory(count: number) {
+  const disk = new PowerCutDisk()
+  const records = new RecordChain().take(count)
+  const log = openLog('/log', { disk })
+  log.append(entriesOf(records))
+  await log.close()
+  const [name] = disk.list('test', '/log')
+  const file = path.join('/log', name!)
+  const whole = disk.readWhole('test', file)!
+  return { disk, records, file, whole, lastAt: whole.length - RECORD_BYTES }
+}
+
 test('a tail torn at any byte of the last record: that record is cut off, all others stay', async () => {
-  const records = await write(3)
-  const [file] = segmentFiles()
-  const whole = fs.readFileSync(file!)
-  const lastAt = whole.length - RECORD_BYTES
+  const { disk, records, file, whole, lastAt } = await inMemory(3)
   for (let length = lastAt; length < whole.length; length++) {
-    fs.writeFileSync(file!, whole.subarray(0, length))
-    const log = openLog(directory)
+    disk.replaceDurably('test', file, whole.subarray(0, length))
+    const log = openLog('/log', { disk })
     expect(log.tail.position).toEqual(records[1]!.postApply)
     expect(log.recovery).toMatchObject({ cutBytes: length - lastAt, cutRecords: length === lastAt ? 0 : 1 })
-    expect(fs.statSync(file!).size).toBe(lastAt)
+    expect(disk.readWhole('test', file)!.length).toBe(lastAt)
     await log.close()
   }
-  const log = openLog(directory)
+  const log = openLog('/log', { disk })
   log.append(entriesOf(records.slice(2)))
   expect(readAll(log)).toEqual(bytesOf(records))
   await log.close()
 })
 
 test('a flipped bit at any byte of the last record: that record is cut off', async () => {
-  const records = await write(2)
-  const [file] = segmentFiles()
-  const whole = fs.readFileSync(file!)
-  for (let offset = whole.length - RECORD_BYTES; offset < whole.length; offset++) {
-    fs.writeFileSync(file!, whole)
-    flip(file!, offset, 1 << (offset % 8))
-    const log = openLog(directory)
+  const { disk, records, file, whole, lastAt } = await inMemory(2)
+  for (let offset = lastAt; offset < whole.length; offset++) {
+    const bytes = Buffer.from(whole)
+    bytes[offset]! ^= 1 << (offset % 8)
+    disk.replaceDurably('test', file, bytes)
+    const log = openLog('/log', { disk })
     expect(samePosition(log.tail.position, records[0]!.postApply), `byte ${offset}`).toBe(true)
     expect(log.recovery.cutBytes).toBe(RECORD_BYTES)
     await log.close()

@@ -443,6 +443,39 @@ describe('from a LiteFS-like primary', () => {
     })
   })
 
+  test('a broken connection is not made anew while the receiver is still busy with what came over it', async () => {
+    const primary = await startPrimary(({ stream }, attempt) => {
+      stream.respond(HEADERS)
+      stream.write(attempt === 1 ? Buffer.concat([ltxFrame('n.db', fakeLtx(5, 5, 10)), Buffer.alloc(8, 0xff)]) : READY)
+    })
+    const receiver = new FakeReceiver()
+    receiver.at = fakePosition(4)
+    const gate = Promise.withResolvers<void>()
+    receiver.work = () => gate.promise
+    follow(primary.url, { 'n.db': receiver })
+    await until(() => receiver.batches.length === 1)
+    await settle()
+    expect(primary.requests).toHaveLength(1)
+    gate.resolve()
+    await until(() => receiver.readyCount === 1)
+    expect(primary.requests[1]?.positions).toEqual(rawPositionMap(['n.db', '5', fakePosition(5).checksum.toString(16)]))
+  })
+
+  test('records tell the lag only after READY: before it they are history', async () => {
+    const primary = await startPrimary(({ stream }) => {
+      stream.respond(HEADERS)
+      stream.write(ltxFrame('n.db', fakeLtx(5, 5, 10, 1, 5000)))
+    })
+    const receiver = new FakeReceiver()
+    receiver.at = fakePosition(4)
+    const { sink } = follow(primary.url, { 'n.db': receiver }, { clock: new ManualClock(9000) })
+    await until(() => receiver.received.length === 1)
+    expect(sink.status()[0]?.lagMs).toBeUndefined()
+    primary.requests[0]?.stream.write(Buffer.concat([READY, ltxFrame('n.db', fakeLtx(6, 6, 10, 1, 8800))]))
+    await until(() => receiver.received.length === 2)
+    expect(sink.status()[0]?.lagMs).toBe(200)
+  })
+
   test('a record longer than allowed breaks the connection before it is collected', async () => {
     const primary = await startPrimary(({ stream }) => {
       stream.respond(HEADERS)
