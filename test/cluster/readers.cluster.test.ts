@@ -51,7 +51,11 @@ test('readers of other processes see whole transactions only, never an older one
     if (i % 20 === 0) expect(await random.pick(readers).read()).toBeGreaterThanOrEqual(version)
     if (i % 50 === 25) {
       await checkpoints
-      checkpoints = shell(replica.path, `PRAGMA wal_checkpoint(${random.pick(['PASSIVE', 'FULL', 'RESTART', 'TRUNCATE'])})`, 0)
+      checkpoints = shell(
+        replica.path,
+        `PRAGMA wal_checkpoint(${random.pick(['PASSIVE', 'FULL', 'RESTART', 'TRUNCATE'])})`,
+        0,
+      )
     }
     fileTimes.add(statSync(replica.path, { bigint: true }).mtimeNs)
   }

@@ -19,7 +19,9 @@ export const BOOK_SCHEMA: readonly SqlStatement[] = [
   { sql: 'CREATE TABLE pair (id INTEGER PRIMARY KEY CHECK (id = 1), a INTEGER NOT NULL, b INTEGER NOT NULL)' },
   { sql: 'INSERT INTO pair VALUES (1, 0, 0)' },
   { sql: 'CREATE TABLE account (id INTEGER PRIMARY KEY, balance INTEGER NOT NULL)' },
-  { sql: `INSERT INTO account SELECT value, 0 FROM json_each('[${Array.from({ length: ACCOUNTS }, (_, i) => i + 1)}]')` },
+  {
+    sql: `INSERT INTO account SELECT value, 0 FROM json_each('[${Array.from({ length: ACCOUNTS }, (_, i) => i + 1)}]')`,
+  },
   { sql: 'CREATE TABLE filler (id INTEGER PRIMARY KEY, version INTEGER NOT NULL, bytes BLOB)' },
   { sql: 'INSERT INTO filler VALUES (1, 0, NULL)' },
 ]
@@ -56,7 +58,8 @@ export function readBook(connection: Connection, pause: () => void): BookReading
     pause()
     const second = look(connection)
     const problems = [...first.problems, ...second.problems]
-    if (second.version !== first.version) problems.push(`version ${first.version} became ${second.version} in one transaction`)
+    if (second.version !== first.version)
+      problems.push(`version ${first.version} became ${second.version} in one transaction`)
     return { version: first.version, problems }
   } finally {
     connection.exec('COMMIT')

@@ -118,7 +118,14 @@ export class ProcessCluster implements AsyncDisposable {
       await this.node(index)
         .waitFor(this.database, position)
         .catch(async (error: unknown) => {
-          console.log('DEBUG', index, await this.node(index).status(), await this.primary.status(), this.warnings, this.node(index).printed)
+          console.log(
+            'DEBUG',
+            index,
+            await this.node(index).status(),
+            await this.primary.status(),
+            this.warnings,
+            this.node(index).printed,
+          )
           throw error
         })
       // A replica that is ahead of a primary that starts another history must come back to it.

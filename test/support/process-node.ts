@@ -147,7 +147,9 @@ export class ProcessNode {
     await this.#exit
     clearTimeout(timer)
     if (this.#child.exitCode !== 0) {
-      throw new Error(`the node did not end by itself: ${this.#child.signalCode} ${this.#child.exitCode} ${this.#printed}`)
+      throw new Error(
+        `the node did not end by itself: ${this.#child.signalCode} ${this.#child.exitCode} ${this.#printed}`,
+      )
     }
   }
 

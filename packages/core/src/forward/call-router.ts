@@ -1,8 +1,9 @@
 /**
  * Finds the node for a function call and calls it once.
  *
- * Promises: a call is sent at most once. While it cannot be sent it looks for a way until the deadline; in a region it takes this node if it is
- * there, then the node with the shortest measured round trip, then the others. A node is called by name only if its own hello says that name.
+ * Promises: a call is sent at most once. While it cannot be sent it looks for a way until the deadline; in a region it
+ * takes this node if it is there, then the node with the shortest measured round trip, then the others. A node is
+ * called by name only if its own hello says that name.
  */
 import type { Clock } from '../base/clock.ts'
 import { ClusterError, isClusterError } from '../errors/cluster-error.ts'
@@ -40,7 +41,9 @@ interface Candidate {
 
 const HERE: Candidate = { address: undefined, name: undefined }
 const RETRY_MS = 50
-/** With less time left nothing is tried again: an answer that cannot come in time turns "not applied" into "unknown". */
+/**
+ * With less time left nothing is tried again: an answer that cannot come in time turns "not applied" into "unknown".
+ */
 const ATTEMPT_MS_MIN = 20
 
 export class CallRouter {

@@ -1,12 +1,12 @@
 /**
  * Errors on their way from the node where they happened to the node that asked: the one place that translates them.
  *
- * Promises: a `ClusterError` arrives as one, with code, details and hint; SQLite's error arrives as better-sqlite3's `SqliteError`, with code
- * and message; what an application's procedure or function threw arrives as an `Error` with the same name, code and message (as the
- * same built-in class where it was one), and a thrown value that is no error arrives as itself. Stacks and causes stay behind: they
- * belong to the other process and may hold what the caller must not see.
- * A broken assumption (`InvariantError`) on the other node is no answer to the caller's question: it arrives as
- * `WRITE_OUTCOME_UNKNOWN`.
+ * Promises: a `ClusterError` arrives as one, with code, details and hint; SQLite's error arrives as better-sqlite3's
+ * `SqliteError`, with code and message; what an application's procedure or function threw arrives as an `Error` with
+ * the same name, code and message (as the same built-in class where it was one), and a thrown value that is no error
+ * arrives as itself. Stacks and causes stay behind: they belong to the other process and may hold what the caller must
+ * not see. A broken assumption (`InvariantError`) on the other node is no answer to the caller's question: it arrives
+ * as `WRITE_OUTCOME_UNKNOWN`.
  */
 import { InvariantError } from '../base/assert.ts'
 import { ClusterError, isClusterError } from '../errors/cluster-error.ts'

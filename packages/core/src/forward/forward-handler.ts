@@ -1,10 +1,10 @@
 /**
  * Admits what other nodes ask of this one and answers them.
  *
- * Relies on: `executeHere` and the function runner settle by the deadline they are given, which the session has already shortened by the
- * margin of this hop.
- * Promises: a write runs here or is refused with `NOT_PRIMARY`, where the primary is and why this node is not it; it is never passed on,
- * so two nodes with different opinions cannot bounce it. Every request is answered once.
+ * Relies on: `executeHere` and the function runner settle by the deadline they are given, which the session has already
+ * shortened by the margin of this hop.
+ * Promises: a write runs here or is refused with `NOT_PRIMARY`, where the primary is and why this node is not it; it is
+ * never passed on, so two nodes with different opinions cannot bounce it. Every request is answered once.
  */
 import { ClusterError, isClusterError } from '../errors/cluster-error.ts'
 import type { Leadership } from '../leadership/leadership.ts'

@@ -1,4 +1,6 @@
-/** Forwarding between nodes over loopback. The primary here is a ledger and no database: it remembers ids and answers. */
+/**
+ * Forwarding between nodes over loopback. The primary here is a ledger and no database: it remembers ids and answers.
+ */
 import * as fc from 'fast-check'
 import { afterEach, describe, expect, it } from 'vitest'
 import { systemClock } from '../base/clock.ts'

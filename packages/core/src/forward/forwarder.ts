@@ -1,13 +1,13 @@
 /**
  * Carries writes and function calls to the node that may run them, and says truthfully what became of them.
  *
- * Relies on: the primary keeps the ledger (a request id takes effect once, a repeated one gets its first answer); `PeerClient` never sends
- * anything twice and tells "cannot have been seen" from "may have been seen".
- * Promises: a write that leaves this node has a request id, the same in every attempt. While nothing was seen, it waits for a primary until
- * the deadline. Once an attempt may have been seen, only an answer of a primary that looked at its ledger is believed: a refusal at the door
- * ("not the primary", "queue full") says nothing about the earlier attempt. So it asks again with the same id, and at the deadline answers
- * `WRITE_OUTCOME_UNKNOWN` with that id.
- * A function call is sent at most once, because nothing remembers its id.
+ * Relies on: the primary keeps the ledger (a request id takes effect once, a repeated one gets its first answer);
+ * `PeerClient` never sends anything twice and tells "cannot have been seen" from "may have been seen".
+ * Promises: a write that leaves this node has a request id, the same in every attempt. While nothing was seen, it waits
+ * for a primary until the deadline. Once an attempt may have been seen, only an answer of a primary that looked at its
+ * ledger is believed: a refusal at the door ("not the primary", "queue full") says nothing about the earlier attempt.
+ * So it asks again with the same id, and at the deadline answers `WRITE_OUTCOME_UNKNOWN` with that id. A function call
+ * is sent at most once, because nothing remembers its id.
  * Order: after the primary's answer the caller waits until its own node shows the write, for every level but `none`.
  */
 import type { Clock } from '../base/clock.ts'
@@ -49,7 +49,9 @@ const BACKOFF_MS_MIN = 20
 const BACKOFF_MS_MAX = 250
 /** Longest wait for a channel to open before the route is thought over again. */
 const UNREACHABLE_MS = 1_000
-/** With less time left nothing is tried again: an answer that cannot come in time turns "not applied" into "unknown". */
+/**
+ * With less time left nothing is tried again: an answer that cannot come in time turns "not applied" into "unknown".
+ */
 const ATTEMPT_MS_MIN = 20
 /** Hints followed without a pause; two nodes that name each other must not spin. */
 const HINTS_MAX = 2
@@ -74,8 +76,8 @@ export class Forwarder {
 
   /**
    * Runs a write at the primary.
-   * @throws SQLite's and the procedure's own errors; NO_PRIMARY, PRIMARY_IS_LITEFS, WRITE_OUTCOME_UNKNOWN, NOT_YET_VISIBLE; what the
-   * primary refuses it with
+   * @throws SQLite's and the procedure's own errors; NO_PRIMARY, PRIMARY_IS_LITEFS, WRITE_OUTCOME_UNKNOWN,
+   * NOT_YET_VISIBLE; what the primary refuses it with
    */
   async write(call: WriteCall): Promise<WriteAnswer> {
     const deadlineMs = this.#parts.clock.monotonicMs() + call.timeoutMs
@@ -92,7 +94,8 @@ export class Forwarder {
 
   /**
    * Runs a registered function on another node, or here when the target is this one.
-   * @throws the function's own error; NO_SUCH_NODE, NO_PRIMARY, UNKNOWN_PROCEDURE, PEER_UNREACHABLE, CALL_OUTCOME_UNKNOWN
+   * @throws the function's own error; NO_SUCH_NODE, NO_PRIMARY, UNKNOWN_PROCEDURE, PEER_UNREACHABLE,
+   * CALL_OUTCOME_UNKNOWN
    */
   call(target: CallTarget, functionName: string, input: PlainValue, timeoutMs: number): Promise<PlainValue> {
     return this.#calls.call(target, functionName, input, this.#parts.clock.monotonicMs() + timeoutMs)
@@ -126,7 +129,8 @@ export class Forwarder {
       hint = hints < HINTS_MAX ? hintIn(failure) : undefined
       if (mayRetry && hint === undefined) {
         leadership.refresh()
-        // A channel that opens, or another primary, ends the wait; only what changes on the other node has to be asked for.
+        // A channel that opens, or another primary, ends the wait; only what changes on the other node has to be asked
+        // for.
         const waitMs = failure.code === 'PEER_UNREACHABLE' ? UNREACHABLE_MS : backoffMs
         await this.#gate.wait(Math.min(lastAttemptMs, clock.monotonicMs() + waitMs))
         backoffMs = Math.min(backoffMs * 2, BACKOFF_MS_MAX)

@@ -1,8 +1,8 @@
 /**
  * Runs a registered function on this node, for a caller here or elsewhere, with a deadline.
  *
- * Promises: the answer, the function's error, or at the deadline `CALL_OUTCOME_UNKNOWN`: a function that is running cannot be stopped, only
- * told (its signal). One timer serves all of them.
+ * Promises: the answer, the function's error, or at the deadline `CALL_OUTCOME_UNKNOWN`: a function that is running
+ * cannot be stopped, only told (its signal). One timer serves all of them.
  * Bound: `runningMax` functions at a time; one more is refused.
  */
 import type { Clock } from '../base/clock.ts'

@@ -28,7 +28,7 @@ export class FunctionTable {
     const known = [...this.#functions.keys()]
     throw new ClusterError('UNKNOWN_PROCEDURE', `no function "${name}" is registered on this node`, {
       details: { name, known },
-      hint: 'Register it on every node before it takes traffic, and deploy nodes that provide a function before nodes that call it.',
+      hint: 'Register it on every node before it takes traffic; deploy nodes that provide it before nodes that call it.',
     })
   }
 }

@@ -1,8 +1,8 @@
 /**
  * A replica's tie to its primary: a channel that is always open, position reports on it, the list of members from it.
  *
- * Promises: while this node follows a primary with a gRPC address, the channel to it is dialled and kept; each time it opens, all positions are
- * reported anew. When it breaks, leadership is told to look again: the primary may have moved.
+ * Promises: while this node follows a primary with a gRPC address, the channel to it is dialled and kept; each time it
+ * opens, all positions are reported anew. When it breaks, leadership is told to look again: the primary may have moved.
  */
 import type { Leadership } from '../leadership/leadership.ts'
 import type { Members } from '../peer/members.ts'
@@ -10,7 +10,7 @@ import type { PeerPool } from '../peer/peer-pool.ts'
 import type { PositionReporter } from '../peer/position-reporter.ts'
 
 export interface PrimaryLinkParts {
-  readonly leadership: Pick<Leadership, 'role' | 'onChange' | 'refresh'>
+  readonly leadership: Pick<Leadership, 'role' | 'refresh'> & { onChange(listener: () => void): () => void }
   readonly peers: PeerPool
   readonly members: Members
   readonly reporter: PositionReporter

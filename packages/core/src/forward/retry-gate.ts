@@ -1,5 +1,6 @@
 /**
- * Where requests wait that could not be sent: until something changed (another primary, a channel opened) or a short time passed.
+ * Where requests wait that could not be sent: until something changed (another primary, a channel opened) or a short
+ * time passed.
  *
  * Promises: `open()` wakes everybody who waits; a wait ends at its time at the latest. One timer serves all of them.
  */

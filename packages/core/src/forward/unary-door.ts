@@ -1,8 +1,9 @@
 /**
  * The unary methods for programs that are no nodes: their messages in, the forwarder's answers out.
  *
- * Such a program is a caller like one in this process: a replica forwards its write to the primary, and "visible locally" means
- * visible on the node that was asked. What the write met is in the reply; only a request that cannot be read becomes a status.
+ * Such a program is a caller like one in this process: a replica forwards its write to the primary, and "visible
+ * locally" means visible on the node that was asked. What the write met is in the reply; only a request that cannot be
+ * read becomes a status.
  */
 import { inspect } from 'node:util'
 import type { Clock } from '../base/clock.ts'

@@ -1,4 +1,7 @@
-/** A write as the calling node hands it on, and what comes back: the currency between `database/`, `forward/` and the engine. */
+/**
+ * A write as the calling node hands it on, and what comes back: the currency between `database/`, `forward/` and the
+ * engine.
+ */
 import type { Epoch } from '../position/epoch.ts'
 import type { Position } from '../position/position.ts'
 import type { AwaitLevel } from '../request/await-level.ts'

@@ -2,7 +2,9 @@
 import { invalidOption, rejectUnknownOptions } from '../errors/unknown-option.ts'
 
 export interface LeadershipOptions {
-  /** A lease that ends sooner than this counts as lost, in ms. No effect on a lease that cannot run out. Default: 500. */
+  /**
+   * A lease that ends sooner than this counts as lost, in ms. No effect on a lease that cannot run out. Default: 500.
+   */
   readonly marginMs?: number | undefined
   /** First and longest wait between two attempts to acquire the lease, in ms. Default: 100 and 2,000. */
   readonly retryMinMs?: number | undefined

@@ -1,14 +1,16 @@
 /**
  * The role of this node: who is primary, may this node write now, tell me when it changes.
  *
- * Relies on: the lease for exclusion; `takeOffice` for everything a node must do between holding the lease and committing.
- * Promises: the role changes only by the table in `node-role.ts`; listeners are told in the turn of the change, after `role` shows it.
- * `requirePrimary` throws from the moment the lease is no longer held with margin, also before anybody noticed the loss (I4).
+ * Relies on: the lease for exclusion; `takeOffice` for everything a node must do between holding the lease and
+ * committing.
+ * Promises: the role changes only by the table in `node-role.ts`; listeners are told in the turn of the change, after
+ * `role` shows it. `requirePrimary` throws from the moment the lease is no longer held with margin, also before anybody
+ * noticed the loss (I4).
  *
- * Order on the way up: lease won → `candidate` → `takeOffice` → `primary`. On the way down: the role changes first, so nothing new is admitted,
- * then `leaveOffice` is awaited, then the lease is given back: whoever is next never overlaps with a commit of ours.
- * A preparation that fails gives the lease back and tries again later.
- * Bound: `waitersMax` callers wait for a primary; one more is refused.
+ * Order on the way up: lease won → `candidate` → `takeOffice` → `primary`. On the way down: the role changes first, so
+ * nothing new is admitted, then `leaveOffice` is awaited, then the lease is given back: whoever is next never overlaps
+ * with a commit of ours. A preparation that fails gives the lease back and tries again later.
+ * Bound: `WAITERS_MAX` callers wait for a primary; one more is refused.
  */
 import type { Clock } from '../base/clock.ts'
 import { CoarseTimer } from '../base/coarse-timer.ts'
@@ -30,7 +32,9 @@ export interface LeadershipParts {
   self(): LeaseHolder
   /** The largest epoch this node has seen anywhere. */
   newestEpoch(): Epoch
-  /** Everything between holding the lease and committing. Honours the signal, which also says that the lease is gone. */
+  /**
+   * Everything between holding the lease and committing. Honours the signal, which also says that the lease is gone.
+   */
   takeOffice(term: Term, signal: AbortSignal): Promise<void>
   /** Ends what `takeOffice` began; the node commits no more. Called also after a preparation that failed. */
   leaveOffice(): Promise<void>
@@ -86,7 +90,9 @@ export class Leadership {
     return this.#role.kind === 'primary' && this.#role.term.lease.isHeld(this.#parts.options.marginMs)
   }
 
-  /** The term in which this node may commit now. Throws `NOT_PRIMARY`, with the primary and the reason in the details. */
+  /**
+   * The term in which this node may commit now. Throws `NOT_PRIMARY`, with the primary and the reason in the details.
+   */
   requirePrimary(): Term {
     if (this.#role.kind === 'primary' && this.#role.term.lease.isHeld(this.#parts.options.marginMs))
       return this.#role.term
@@ -110,7 +116,9 @@ export class Leadership {
     })
   }
 
-  /** The node that takes writes, this one included; `undefined` while there is none or it is preparing or handing off. */
+  /**
+   * The node that takes writes, this one included; `undefined` while there is none or it is preparing or handing off.
+   */
   primary(): PrimaryInfo | undefined {
     if (this.#role.kind === 'replica') return this.#role.primary
     return this.isPrimary ? { ...this.#parts.self(), isSelf: true } : undefined

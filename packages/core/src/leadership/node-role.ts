@@ -1,9 +1,9 @@
 /**
  * The roles of a node and every way from one to another: what the table below does not allow cannot happen.
  *
- * `detached`: knows no primary, or must not follow one. `replica`: follows a primary. `candidate`: holds the lease and prepares for
- * office (new epoch, last records applied). `primary`: commits. `handing-off`: still holds the lease, takes no new writes.
- * Reads are served in every role but `closed`.
+ * `detached`: knows no primary, or must not follow one. `replica`: follows a primary. `candidate`: holds the lease and
+ * prepares for office (new epoch, last records applied). `primary`: commits. `handing-off`: still holds the lease,
+ * takes no new writes. Reads are served in every role but `closed`.
  */
 import type { Epoch } from '../position/epoch.ts'
 import type { LeaseHolder } from '../lease/lease-holder.ts'

@@ -2,7 +2,10 @@
 import { assert, unreachable } from '../base/assert.ts'
 import { type DetachReason, type NodeRole, type RoleEvent, roleTable, type Term } from './node-role.ts'
 
-/** The role after `event`; the same object when nothing changes. Throws `InvariantError` for what only a defect can cause. */
+/**
+ * The role after `event`; the same object when nothing changes. Throws `InvariantError` for what only a defect can
+ * cause.
+ */
 export function nextRole(role: NodeRole, event: RoleEvent): NodeRole {
   const step = roleTable[role.kind][event.kind]
   assert(step !== 'never', `event ${event.kind} in role ${role.kind}`)

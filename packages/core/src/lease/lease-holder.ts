@@ -1,8 +1,8 @@
 /**
  * Who holds a lease, as it is written where all nodes can read it.
  *
- * JSON. `hostname` and `advertise-url` are LiteFS's and are all that LiteFS reads; the other fields are ours, and without `grpc` the
- * holder is a LiteFS node:
+ * JSON. `hostname` and `advertise-url` are LiteFS's and are all that LiteFS reads; the other fields are ours, and
+ * without `grpc` the holder is a LiteFS node:
  *   {"hostname": "gru-1", "advertise-url": "http://10.0.0.1:4200",
  *    "name": "gru-1", "node-id": "<16 hex>", "grpc": "10.0.0.1:4201", "region": "gru", "protocol": 1}
  */

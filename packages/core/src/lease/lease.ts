@@ -3,20 +3,25 @@
  *
  * A backend (static, host, consul, etcd) knows nothing of data, roles or the network between nodes. What it owes:
  *
- * 1. Exclusion. Between the moment `acquire` answers `held` and the moment `isHeld(0)` answers false, no other node's `isHeld` answers
- *    true, as far as the backend can know. A backend with a time to live measures it from *before* the request that acquired or renewed it was
- *    sent, on the largest of the monotonic clock, `os.uptime()` and the wall clock, because monotonic time stops in a suspended machine.
- * 2. `isHeld` answers from memory and at once; it is asked before each commit and before each announcement. With a margin it
- *    answers whether the lease is held for so much longer. A backend whose lease cannot run out by itself ignores the margin.
- * 3. Loss is told as soon as it is known: `lost` aborts once, `isHeld` is false before its listeners run, and the same held
- *    lease is never valid again. A renewal that fails is no loss before the time runs out.
- * 4. Epochs. Each acquisition has an epoch larger than any epoch this backend ever gave to any node, and larger than `epochAbove`, which
- *    is the largest one the candidate has seen anywhere. The epoch is durable before `acquire` answers: a crash may skip epochs and never
- *    repeats one. Consul's ModifyIndex and etcd's revision grow by themselves; `host` and `static` use an `EpochCounter`.
- * 5. Release. After `release()` resolves another node may acquire at once; it is idempotent and also ends renewal. Closing the backend releases
- *    what it holds. A process that dies holds the lease no longer than the backend documents.
- * 6. Observation. A listener is told at once what is known (`undefined`: nobody, or nothing yet) and then whenever it changes, never twice the
- *    same in a row; the holder's own node is told too. `refresh()` means "my news may be stale": look again soon. It may be called often.
+ * 1. Exclusion. Between the moment `acquire` answers `held` and the moment `isHeld(0)` answers false, no other node's
+ *    `isHeld` answers true, as far as the backend can know. A backend with a time to live measures it from *before* the
+ *    request that acquired or renewed it was sent, on the largest of the monotonic clock, `os.uptime()` and the wall
+ *    clock, because monotonic time stops in a suspended machine.
+ * 2. `isHeld` answers from memory and at once; it is asked before each commit and before each announcement. With a
+ *    margin it answers whether the lease is held for so much longer. A backend whose lease cannot run out by itself
+ *    ignores the margin.
+ * 3. Loss is told as soon as it is known: `lost` aborts once, `isHeld` is false before its listeners run, and the same
+ *    held lease is never valid again. A renewal that fails is no loss before the time runs out.
+ * 4. Epochs. Each acquisition has an epoch larger than any epoch this backend ever gave to any node, and larger than
+ *    `epochAbove`, which is the largest one the candidate has seen anywhere. The epoch is durable before `acquire`
+ *    answers: a crash may skip epochs and never repeats one. Consul's ModifyIndex and etcd's revision grow by
+ *    themselves; `host` and `static` use an `EpochCounter`.
+ * 5. Release. After `release()` resolves another node may acquire at once; it is idempotent and also ends renewal.
+ *    Closing the backend releases what it holds. A process that dies holds the lease no longer than the backend
+ *    documents.
+ * 6. Observation. A listener is told at once what is known (`undefined`: nobody, or nothing yet) and then whenever it
+ *    changes, never twice the same in a row; the holder's own node is told too. `refresh()` means "my news may be
+ *    stale": look again soon. It may be called often.
  *
  * `test/conformance` runs one suite over every backend.
  */

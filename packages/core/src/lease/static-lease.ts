@@ -1,11 +1,12 @@
 /**
  * The lease without an election: the configuration says which node is the primary, for ever.
  *
- * On the primary it is held from the first `acquire` to the end of the process, a new epoch each time. Nothing checks that only one
- * node is configured so; two nodes that are write two histories, which epochs and checksums tell apart but nothing can merge.
- * On the other nodes the primary is known by the URL of its HTTP listener. Its name and gRPC address are not configured but asked for
- * (`probe`), so a restart on other ports needs no change anywhere: asked at the start until it answers, then every `recheckMs`, and at once
- * after `refresh()`. A primary that does not answer stays the primary; only what it answers can change.
+ * On the primary it is held from the first `acquire` to the end of the process, a new epoch each time. Nothing checks
+ * that only one node is configured so; two nodes that are write two histories, which epochs and checksums tell apart
+ * but nothing can merge. On the other nodes the primary is known by the URL of its HTTP listener. Its name and gRPC
+ * address are not configured but asked for (`probe`), so a restart on other ports needs no change anywhere: asked at
+ * the start until it answers, then every `recheckMs`, and at once after `refresh()`. A primary that does not answer
+ * stays the primary; only what it answers can change.
  */
 import type { Clock } from '../base/clock.ts'
 import { RunLoop } from '../base/run-loop.ts'

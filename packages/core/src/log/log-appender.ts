@@ -3,7 +3,7 @@
  *
  * Order: a segment is durable before the next one is created, so only the newest can be torn by a power cut. To keep the
  * event loop from waiting for that, a sync is started in the thread pool every few MiB, and a full segment may grow to
- * twice its size meanwhile. A record larger than a segment has one of its own.
+ * twice its size meanwhile. A record larger than a segment begins a new one.
  * Promises: `append` takes all entries or none. A sync that fails is final, because the kernel may have dropped the bytes
  * and will not say so twice: the file is cut back to what is known to be durable, and from then on everything here throws
  * `STORAGE_FAILED`. So it does after an append that failed and could not be taken back.

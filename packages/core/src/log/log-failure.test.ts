@@ -6,7 +6,8 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { ClusterError } from '../errors/cluster-error.ts'
 import { type Disk, realDisk } from '../files/disk.ts'
 import { type DiskCall, interceptedDisk, writeHalf } from './test-support/intercepted-disk.ts'
-import { bytesOf, entriesOf, openLog, readAll } from './test-support/log-fixture.ts'
+import { bytesOf, entriesOf, FIRST_EPOCH, openLog, readAll } from './test-support/log-fixture.ts'
+import { PowerCutDisk } from './test-support/power-cut-disk.ts'
 import { RecordChain } from './test-support/record-chain.ts'
 
 let directory = ''
@@ -238,24 +239,72 @@ test('a sync that runs while an append is taken back does not vouch for what is 
   await log.close()
 })
 
-test('a reset while a sync runs: the sync resolves, and the new log is durable where it starts', async () => {
+test('a large record that takes the place of one that could not be appended is read back, not its predecessor', async () => {
+  let isFull = false
+  const disk = ruled((call) => (isFull && call.operation === 'log.append' ? fail : undefined))
+  const log = openLog(directory, { disk, segmentBytes: 8 * 1024 * 1024 })
+  const chain = new RecordChain({ pageSize: 65536 })
+  const first = chain.next(1)
+  const other = chain.fork(2).next(1)
+  const large = chain.next(20)
+  log.append(entriesOf([first]))
+  isFull = true
+  expect(() => log.append(entriesOf([other]))).toThrow(diskFull)
+  isFull = false
+  log.append(entriesOf([large]))
+  expect(readAll(log)).toEqual(bytesOf([first, large]))
+  await log.close()
+})
+
+test('segments that were taken back do not come back with a power cut, in front of what was appended instead', () => {
+  const powerCut = new PowerCutDisk()
+  let writes = Number.POSITIVE_INFINITY
+  const disk = interceptedDisk(powerCut, (call) => {
+    if (call.operation === 'log.append' && --writes === 0) fail()
+    return call.run()
+  })
+  const log = openLog('/log', { disk })
+  const chain = new RecordChain()
+  const first = chain.take(3)
+  log.append(entriesOf(first))
+  const other = chain.fork(2).take(20)
+  const instead = chain.take(2)
+  writes = 3
+  expect(() => log.append(entriesOf(other))).toThrow(diskFull)
+  log.append(entriesOf(instead))
+  log.syncNow()
+  // All names that are not durable are lost, all bytes are kept.
+  powerCut.cutPower(() => 0.8)
+  expect(readAll(openLog('/log', { disk: powerCut }))).toEqual(bytesOf([...first, ...instead]))
+})
+
+test('a reset while a sync runs: the sync resolves, says nothing about the new log, and keeps its descriptor meanwhile', async () => {
   let release: (() => void) | undefined
+  const events: string[] = []
   const disk = ruled((call) => {
+    if (call.method === 'close') events.push(`close ${String(call.args[1])}`)
     if (call.method !== 'dataSync') return undefined
     return async () => {
+      const fd = String(call.args[1])
+      events.length = 0
       await new Promise<void>((resolve) => (release = resolve))
       await call.run()
+      events.push(`synced ${fd}`)
     }
   })
   const log = openLog(directory, { disk })
   const chain = new RecordChain()
-  log.append(entriesOf(chain.take(3)))
+  const records = chain.take(5)
+  log.append(entriesOf(records))
   const syncing = log.sync()
-  const { tail } = log
-  log.reset(tail)
-  expect(log.syncedTail).toEqual(tail)
+  const start = { position: records[1]!.postApply, epoch: FIRST_EPOCH }
+  log.reset(start)
+  expect(log.syncedTail).toEqual(start)
   release?.()
   await syncing
-  expect(log.syncedTail).toEqual(tail)
+  expect(log.syncedTail).toEqual(start)
+  const synced = events.findIndex((event) => event.startsWith('synced'))
+  const fd = events[synced]!.slice('synced '.length)
+  expect(events.indexOf(`close ${fd}`)).toBeGreaterThan(synced)
   await log.close()
 })

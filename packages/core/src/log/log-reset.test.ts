@@ -3,6 +3,7 @@ import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { Random } from '../../../../test/support/random.ts'
 import { ClusterError } from '../errors/cluster-error.ts'
 import { realDisk } from '../files/disk.ts'
 import type { LtxRecord } from '../ltx/ltx-record.ts'
@@ -10,6 +11,7 @@ import { epoch } from '../position/epoch.ts'
 import { txid } from '../position/txid.ts'
 import { interceptedDisk } from './test-support/intercepted-disk.ts'
 import { bytesOf, entriesOf, openLog, readAll } from './test-support/log-fixture.ts'
+import { PowerCutDisk } from './test-support/power-cut-disk.ts'
 import { RecordChain } from './test-support/record-chain.ts'
 import type { LogTail } from './transaction-log.ts'
 
@@ -73,6 +75,38 @@ test.for([
   }
   expect(seen).toEqual(new Set(['old', 'finished', 'new']))
 })
+
+test.for([40n, 7n, 14n])(
+  'a reset to TXID %i survives a power cut at every change of the disk, whatever is lost',
+  (id) => {
+    const chain = new RecordChain()
+    const records = chain.take(14)
+    const start = { position: { txid: txid(id), checksum: chain.position.checksum }, epoch: epoch(6) }
+    const seen = new Set<string>()
+    for (let changes = 0; changes < 20; changes++) {
+      for (let seed = 0; seed < 20; seed++) {
+        const disk = new PowerCutDisk()
+        const log = openLog('/log', { disk: disk.forProcess() })
+        log.append(entriesOf(records))
+        log.syncNow()
+        disk.setBomb(changes)
+        let isWhole = true
+        try {
+          log.reset(start)
+        } catch {
+          isWhole = false
+        }
+        const random = new Random(seed)
+        disk.cutPower(() => random.next())
+        const again = openLog('/log', { disk: disk.forProcess() })
+        if (again.recordCount === 0) expect([again.start, again.tail]).toEqual([start, start])
+        else expect([readAll(again), isWhole]).toEqual([bytesOf(records), false])
+        seen.add(again.recordCount === 0 ? 'new' : 'old')
+      }
+    }
+    expect(seen).toEqual(new Set(['old', 'new']))
+  },
+)
 
 test('a reset that fails before it is committed leaves the log as it was and usable', async () => {
   let isFull = false

@@ -148,6 +148,38 @@ test('a record larger than a segment has a segment of its own', () => {
   expect(readAll(log)).toEqual(bytesOf(records))
 })
 
+test('a record larger than a segment begins a new one also when much is unsynced before it', () => {
+  const log = open({ segmentBytes: 2 * 1024 * 1024 })
+  const chain = new RecordChain({ pageSize: 65536 })
+  const records = [chain.next(24), chain.next(35)]
+  for (const record of records) log.append(entriesOf([record]))
+  expect(segments().length).toBe(2)
+  expect(readAll(log)).toEqual(bytesOf(records))
+})
+
+test('a full segment grows while its bytes are being synced, and the next one begins when they are', async () => {
+  const log = open({ segmentBytes: 2 * 1024 * 1024 })
+  const chain = new RecordChain({ pageSize: 65536 })
+  const records = [chain.next(30), chain.next(3), chain.next(3)]
+  log.append(entriesOf(records.slice(0, 1)))
+  log.append(entriesOf(records.slice(1, 2)))
+  expect(segments().length).toBe(1)
+  await log.sync()
+  log.append(entriesOf(records.slice(2)))
+  expect(segments().length).toBe(2)
+  expect(readAll(log)).toEqual(bytesOf(records))
+})
+
+test('a segment does not grow beyond twice its size, however much is unsynced', () => {
+  const log = open({ segmentBytes: 2 * 1024 * 1024 })
+  const chain = new RecordChain({ pageSize: 65536 })
+  const records = chain.take(12, 10)
+  for (const record of records) log.append(entriesOf([record]))
+  const sizes = segments().map((name) => fs.statSync(path.join(directory, name)).size)
+  expect(Math.max(...sizes)).toBeLessThanOrEqual(4 * 1024 * 1024)
+  expect(readAll(log)).toEqual(bytesOf(records))
+})
+
 test('records of more than a MiB pass through one batch with small ones', () => {
   const log = open({ segmentBytes: 8 * 1024 * 1024 })
   const chain = new RecordChain({ pageSize: 65536 })

@@ -1,13 +1,16 @@
 /**
- * The sending half of a channel, the same on both sides: turns what one turn of the event loop produced into one message.
+ * The sending half of a channel, the same on both sides: turns what one turn of the event loop produced into one
+ * message.
  *
- * A message costs gRPC some 40 µs, whatever is in it; an item in a message costs less than one. So items are collected until the turn ends
- * (`setImmediate`), and while the transport still holds `MESSAGES_UNDER_WAY` messages they are collected further: the busier the
- * connection, the larger the batches.
+ * A message costs gRPC some 40 µs, whatever is in it; an item in a message costs less than one. So items are collected
+ * until the turn ends (`setImmediate`), and while the transport still holds `MESSAGES_UNDER_WAY` messages they are
+ * collected further: the busier the connection, the larger the batches.
  *
- * Order: items leave in the order they were pushed; notices (positions, membership, pings) leave before items of the same flush.
- * A notice is a function: it is asked for its content when it leaves, so a slow connection carries the newest state and never a backlog.
- * Promises: an item was handed to the transport exactly if `batch` returned it; `close()` returns those that never were.
+ * Order: items leave in the order they were pushed; notices (positions, membership, pings) leave before items of the
+ * same flush. A notice is a function: it is asked for its content when it leaves, so a slow connection carries the
+ * newest state and never a backlog.
+ * Promises: an item was handed to the transport exactly if `batch` returned it; `close()` returns those that never
+ * were.
  * Bound: the owner limits what it pushes (`inFlightMax`, `inFlightBytesMax`); one notice per name.
  */
 import type { PeerMessage } from './wire-messages.ts'
@@ -86,7 +89,8 @@ export class ChannelSender<Item> {
       this.#underWay++
       this.#options.write(message, () => {
         this.#underWay--
-        // Called inside the transport's own write path: the next message waits for the end of the turn, as its items do.
+        // Called inside the transport's own write path: the next message waits for the end of the turn, as its items
+        // do.
         if (this.#items.length + this.#notices.size > 0 && !this.#scheduled && !this.#closed) this.#schedule()
         if (this.#isIdle) this.#releaseDrained()
       })

@@ -1,9 +1,10 @@
 /**
  * One channel to one node, from dialling to its end: the gRPC call, the hellos, the pings.
  *
- * Promises: `opened` is called once both sides accepted each other, in the turn of the other one's hello; then `ended` exactly once,
- * whatever the reason, and nothing after it. Without `opened` there is no `ended`. Every connection resolves the name and dials anew, so an address that moved is found, and who answers is
- * checked by its hello and, with a cluster key, by its answer to our token.
+ * Promises: `opened` is called once both sides accepted each other, in the turn of the other one's hello; then `ended`
+ * exactly once, whatever the reason, and nothing after it. Without `opened` there is no `ended`. Every connection
+ * resolves the name and dials anew, so an address that moved is found, and who answers is checked by its hello and,
+ * with a cluster key, by its answer to our token.
  */
 import { Client, type ClientDuplexStream, credentials, Metadata, type ServiceError } from '@grpc/grpc-js'
 import type { Clock, Timer } from '../base/clock.ts'
@@ -43,7 +44,9 @@ export interface ConnectionParts<Item> {
 
 type Call = ClientDuplexStream<PeerMessage, PeerMessage>
 
-/** gRPC's own reconnecting, retrying, proxying and sharing of connections are off: `PeerClient` decides when to dial. */
+/**
+ * gRPC's own reconnecting, retrying, proxying and sharing of connections are off: `PeerClient` decides when to dial.
+ */
 export function channelOptions(messageBytesMax: number): Record<string, number> {
   return {
     'grpc.enable_retries': 0,
@@ -52,7 +55,8 @@ export function channelOptions(messageBytesMax: number): Record<string, number> 
     'grpc.service_config_disable_resolution': 1,
     // HTTP/2's own 64 KiB would carry one window per round trip: 640 KB/s between continents.
     'grpc-node.flow_control_window': 4 << 20,
-    // One message carries at most one item of the largest size, or several of together 1 MiB, and the fields around them.
+    // One message carries at most one item of the largest size, or several of together 1 MiB, and the fields around
+    // them.
     'grpc.max_receive_message_length': messageBytesMax + (2 << 20),
     'grpc.max_send_message_length': messageBytesMax + (2 << 20),
   }

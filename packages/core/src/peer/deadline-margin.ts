@@ -1,8 +1,8 @@
 /**
  * What one hop keeps of a deadline for itself.
  *
- * The asking side waits `timeoutMs`; the answering side works with less, so that its accurate answer ("queue full", "committed but not
- * yet visible") arrives before the asking side gives up and can only say "unknown".
+ * The asking side waits `timeoutMs`; the answering side works with less, so that its accurate answer ("queue full",
+ * "committed but not yet visible") arrives before the asking side gives up and can only say "unknown".
  */
 const MARGIN_MS_MAX = 250
 

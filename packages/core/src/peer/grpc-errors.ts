@@ -1,8 +1,8 @@
 /**
  * Between gRPC statuses and `ClusterError`, both ways; the only place that knows which status stands for which code.
  *
- * A status carries Litefleet's code and hint in its trailing metadata (`litefleet-code`, `litefleet-hint`). One without them comes
- * from gRPC itself, or from something in between, and means that the connection failed.
+ * A status carries Litefleet's code and hint in its trailing metadata (`litefleet-code`, `litefleet-hint`). One without
+ * them comes from gRPC itself, or from something in between, and means that the connection failed.
  */
 import { Metadata, type ServiceError, status, type StatusObject } from '@grpc/grpc-js'
 import { ClusterError, isClusterError } from '../errors/cluster-error.ts'

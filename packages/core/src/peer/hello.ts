@@ -1,8 +1,9 @@
 /**
  * The first message of both sides of a channel: who is speaking, of which cluster, in which protocol version.
  *
- * Promises: two nodes that do not belong together never exchange anything else, and both are told why by name. A dialling node
- * without a cluster id adopts the answering node's; an answering node without one turns everybody away until it has joined.
+ * Promises: two nodes that do not belong together never exchange anything else, and both are told why by name. A
+ * dialling node without a cluster id adopts the answering node's; an answering node without one turns everybody away
+ * until it has joined.
  */
 import { ClusterError } from '../errors/cluster-error.ts'
 import type { EpochTable } from '../position/epoch.ts'

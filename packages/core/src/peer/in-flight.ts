@@ -1,8 +1,8 @@
 /**
  * The requests of one client that have no answer yet.
  *
- * Promises: each settles exactly once; one that was handed to the transport is never reported as "not applied". One timer serves all
- * deadlines, so a request may be failed one sweep late and never early.
+ * Promises: each settles exactly once; one that was handed to the transport is never reported as "not applied". One
+ * timer serves all deadlines, so a request may be failed one sweep late and never early.
  * Bound: `inFlightMax` requests, `inFlightBytesMax` bytes; `overBound` tells before one is added.
  */
 import type { Clock } from '../base/clock.ts'

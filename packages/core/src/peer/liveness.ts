@@ -1,11 +1,11 @@
 /**
  * Tells a quiet connection from a dead one, the same on both sides: pings at intervals, and gives up after a silence.
  *
- * TCP keeps a connection "open" for many minutes when the other machine is gone. A dead replica would hold up `all` writes so long,
- * and a dead primary every write.
+ * TCP keeps a connection "open" for many minutes when the other machine is gone. A dead replica would hold up `all`
+ * writes so long, and a dead primary every write.
  *
- * Promises: `dead` is called at most once, and never because this process itself did not run for a while: after a late tick the
- * other side first gets the chance to be heard.
+ * Promises: `dead` is called at most once, and never because this process itself did not run for a while: after a late
+ * tick the other side first gets the chance to be heard.
  */
 import type { Clock, Timer } from '../base/clock.ts'
 

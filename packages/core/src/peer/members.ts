@@ -1,8 +1,9 @@
 /**
  * The nodes of the cluster as far as this one knows.
  *
- * On a replica it is what the primary told last; on the primary it is itself and the replicas on its channels. This node is always among
- * them, by its own words. A list, not a truth: nodes are checked by their hello when they are dialled.
+ * On a replica it is what the primary told last; on the primary it is itself and the replicas on its channels. This
+ * node is always among them, by its own words. A list, not a truth: nodes are checked by their hello when they are
+ * dialled.
  */
 import type { NodeCard } from './hello.ts'
 import type { Member } from './wire-messages.ts'

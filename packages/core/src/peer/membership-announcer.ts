@@ -1,8 +1,8 @@
 /**
  * The primary's list of who belongs to the cluster: made from its channels, kept in `Members`, told to every replica.
  *
- * Promises: a node that joined or left is announced within `SETTLE_MS`; positions in the list are at most `REFRESH_MS` old while they change.
- * They serve operators and the choice of a node, nothing that needs them exact.
+ * Promises: a node that joined or left is announced within `SETTLE_MS`; positions in the list are at most `REFRESH_MS`
+ * old while they change. They serve operators and the choice of a node, nothing that needs them exact.
  */
 import type { Clock, Timer } from '../base/clock.ts'
 import type { ReplicaPositions } from '../position/replica-positions.ts'

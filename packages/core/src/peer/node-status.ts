@@ -1,4 +1,6 @@
-/** What a node says of itself to operators: the value behind `Admin.Status`, and its translation to and from the wire. */
+/**
+ * What a node says of itself to operators: the value behind `Admin.Status`, and its translation to and from the wire.
+ */
 import type { Epoch } from '../position/epoch.ts'
 import { epoch } from '../position/epoch.ts'
 import type { Position } from '../position/position.ts'

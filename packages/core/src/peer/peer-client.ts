@@ -2,11 +2,11 @@
  * This node's side of the channel to one other node: keeps it open, sends requests over it, matches the replies.
  *
  * Relies on: request bodies are complete and immutable; the other side answers each request at most once.
- * Promises: every request settles exactly once, by its deadline (plus one sweep) at the latest. A rejection says whether
- * the other side can have seen the request: `PEER_UNREACHABLE`, `PEER_QUEUE_FULL` and `DEADLINE_EXCEEDED` mean it cannot;
- * `WRITE_OUTCOME_UNKNOWN` means it was handed to the transport and no answer came. Nothing is sent twice: repeating is the forwarder's
- * business. A reply nobody waits for is dropped.
- * Without a connection a request fails at once; `onConnected` tells when trying again makes sense.
+ * Promises: every request settles exactly once, by its deadline (plus one sweep) at the latest. A rejection says
+ * whether the other side can have seen the request: `PEER_UNREACHABLE`, `PEER_QUEUE_FULL` and `DEADLINE_EXCEEDED` mean
+ * it cannot; `WRITE_OUTCOME_UNKNOWN` means it was handed to the transport and no answer came. Nothing is sent twice:
+ * repeating is the forwarder's business. A reply nobody waits for is dropped. Without a connection a request fails at
+ * once; `onConnected` tells when trying again makes sense.
  */
 import type { Clock } from '../base/clock.ts'
 import { RunLoop } from '../base/run-loop.ts'
@@ -119,8 +119,8 @@ export class PeerClient {
   }
 
   /**
-   * Sends the reports that `collect` answers when the message leaves, if it answers any. False without a connection: then nothing
-   * is kept, and `onConnected` is the moment to send everything.
+   * Sends the reports that `collect` answers when the message leaves, if it answers any. False without a connection:
+   * then nothing is kept, and `onConnected` is the moment to send everything.
    */
   sendPositions(collect: () => readonly ReplicaReport[] | undefined): boolean {
     if (this.#connection === undefined) return false

@@ -1,9 +1,11 @@
 /**
  * The channels this node dialled, one for each address, opened when first wanted.
  *
- * Promises: asking twice for an address gives the same client while it is kept; listeners hear of every client's connection.
- * Bound: `clientsMax` clients; for one more the longest unused idle one is closed, and without such a one the request is refused.
- * Unused clients are closed after `clientIdleMs`, except the pinned one: the channel to the primary, which carries position reports.
+ * Promises: asking twice for an address gives the same client while it is kept; listeners hear of every client's
+ * connection.
+ * Bound: `clientsMax` clients; for one more the longest unused idle one is closed, and without such a one the request
+ * is refused. Unused clients are closed after `clientIdleMs`, except the pinned one: the channel to the primary, which
+ * carries position reports.
  */
 import type { Clock } from '../base/clock.ts'
 import { CoarseTimer } from '../base/coarse-timer.ts'

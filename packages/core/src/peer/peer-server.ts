@@ -1,8 +1,10 @@
 /**
- * The gRPC listener of a node: channels of other nodes, the unary methods for programs in other languages, and the status for operators.
+ * The gRPC listener of a node: channels of other nodes, the unary methods for programs in other languages, and the
+ * status for operators.
  *
- * Promises: nothing is looked at before the caller proved that it knows the cluster key, where there is one; a channel counts as a replica from its first
- * position report to its end, and of one node only the newest such channel does. `close()` first answers what was taken.
+ * Promises: nothing is looked at before the caller proved that it knows the cluster key, where there is one; a channel
+ * counts as a replica from its first position report to its end, and of one node only the newest such channel does.
+ * `close()` first answers what was taken.
  * Bound: `inFlightMax` unary calls at a time, the session's bounds for each channel.
  */
 import {
@@ -89,7 +91,8 @@ export class PeerServer {
    * Starts to listen.
    * @param port 0: any free one
    * @returns the port
-   * @throws INSECURE_LISTENER beyond loopback without a key; the operating system's error when the address cannot be bound
+   * @throws INSECURE_LISTENER beyond loopback without a key; the operating system's error when the address cannot be
+   * bound
    */
   listen(host: string, port: number): Promise<number> {
     requireSecureListener(host, this.#parts.keys.length > 0)

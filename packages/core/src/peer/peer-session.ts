@@ -1,11 +1,11 @@
 /**
  * The answering half of one channel: a node that dialled this one, from its hello to the end of the call.
  *
- * Promises: `opened` and then `ended` are called once each, or neither; a request gets at most one reply, and none after the end; what is
- * above the bounds is refused before anybody looks at it. A request that is running when the channel ends goes on, its reply is dropped:
- * the dialling side asks again with the same request id.
- * Bound: `inFlightMax` requests and `inFlightBytesMax` bytes that have no reply in the transport yet, so a dialler that does not
- * read its replies is refused, not buffered for; at twice the count its channel is ended.
+ * Promises: `opened` and then `ended` are called once each, or neither; a request gets at most one reply, and none
+ * after the end; what is above the bounds is refused before anybody looks at it. A request that is running when the
+ * channel ends goes on, its reply is dropped: the dialling side asks again with the same request id.
+ * Bound: `inFlightMax` requests and `inFlightBytesMax` bytes that have no reply in the transport yet, so a dialler that
+ * does not read its replies is refused, not buffered for; at twice the count its channel is ended.
  */
 import type { ServerDuplexStream } from '@grpc/grpc-js'
 import type { Clock, Timer } from '../base/clock.ts'

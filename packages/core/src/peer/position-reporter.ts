@@ -1,9 +1,9 @@
 /**
  * A replica's acknowledgements: tells the primary what is durable and what is applied here (design D9).
  *
- * Promises: however often positions change in one turn, one message with the newest report of each changed database leaves; on a slow channel
- * the newest state leaves, never a backlog. A channel that was just opened gets the reports of all databases first, also when there are none:
- * with this message the node enters the set of connected replicas.
+ * Promises: however often positions change in one turn, one message with the newest report of each changed database
+ * leaves; on a slow channel the newest state leaves, never a backlog. A channel that was just opened gets the reports
+ * of all databases first, also when there are none: with this message the node enters the set of connected replicas.
  * Relies on: `update` is called after the fact, `durable` after fdatasync and `applied` after publishing.
  */
 import type { ReplicaReport } from '../position/replica-report.ts'

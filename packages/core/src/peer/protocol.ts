@@ -16,8 +16,9 @@ export interface PeerProtocol {
 /**
  * Reads and compiles the protocol files, which takes some tens of ms: once per node, then handed to whoever needs it.
  *
- * Sources are run from the repository, whose `proto/` is the original. The published package is compiled and has a copy in its own
- * `proto/`. Which of the two this file belongs to shows in its own name; probing both would let a stale copy win.
+ * Sources are run from the repository, whose `proto/` is the original. The published package is compiled and has a copy
+ * in its own `proto/`. Which of the two this file belongs to shows in its own name; probing both would let a stale copy
+ * win.
  */
 export function loadPeerProtocol(): PeerProtocol {
   const isSource = import.meta.url.endsWith('.ts')

@@ -1,8 +1,8 @@
 /**
  * The messages of the unary methods as proto-loader's plain objects: what programs in other languages send and get.
- * Field comments are in `proto/litefleet/v1/peer.proto`; the settings behind the shapes are in `protocol.ts`.
- * The name of the chosen field of a oneof stands in a field named like the oneof (`kind`, `operation`, `target`, `outcome`); writers leave
- * it out.
+ * Field comments are in `proto/litefleet/v1/peer.proto`; the settings behind the shapes are in `protocol.ts`. The name
+ * of the chosen field of a oneof stands in a field named like the oneof (`kind`, `operation`, `target`, `outcome`);
+ * writers leave it out.
  */
 import type { WirePosition } from './wire-messages.ts'
 

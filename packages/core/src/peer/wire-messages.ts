@@ -1,8 +1,10 @@
 /**
- * The messages of the channel as proto-loader's plain objects, and their translation to and from the values of this package.
+ * The messages of the channel as proto-loader's plain objects, and their translation to and from the values of this
+ * package.
  *
- * Relies on: the loader's settings in `protocol.ts` (64-bit numbers as decimal text, enums by name, defaults filled in, the name
- * of the chosen field of a oneof in the oneof's own name). Field comments are in `proto/litefleet/v1/peer.proto`.
+ * Relies on: the loader's settings in `protocol.ts` (64-bit numbers as decimal text, enums by name, defaults filled in,
+ * the name of the chosen field of a oneof in the oneof's own name). Field comments are in
+ * `proto/litefleet/v1/peer.proto`.
  * Promises: whatever a peer sends is either translated or refused as `INVALID_REQUEST`; nothing unchecked goes further.
  */
 import { ClusterError } from '../errors/cluster-error.ts'

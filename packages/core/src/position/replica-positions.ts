@@ -1,16 +1,19 @@
 /**
- * What each connected replica has, as far as it said so, and everybody on the primary who waits for replicas (design D9).
+ * What each connected replica has, as far as it said so, and everybody on the primary who waits for replicas (design
+ * D9).
  *
- * Relies on: reports of one replica arrive in the order it sent them; waiters are for transactions of this node's current term.
- * Promises: a replica counts for a transaction only while the last record of its log carries the epoch of that transaction
- * and stands at or after it: one primary per epoch and logs without holes make that record the same record. A report with
- * another epoch, smaller or larger, never counts. A waiter wakes in the turn of the report that completes its level.
- * `waitFor` never rejects: the write it belongs to is committed whatever happens here, so the answer says how far it came.
+ * Relies on: reports of one replica arrive in the order it sent them; waiters are for transactions of this node's
+ * current term.
+ * Promises: a replica counts for a transaction only while the last record of its log carries the epoch of that
+ * transaction and stands at or after it: one primary per epoch and logs without holes make that record the same record.
+ * A report with another epoch, smaller or larger, never counts. A waiter wakes in the turn of the report that completes
+ * its level. `waitFor` never rejects: the write it belongs to is committed whatever happens here, so the answer says
+ * how far it came.
  *
- * `all` means: applied on every replica connected at the moment the wait ends. A replica that disconnects leaves the set (a
- * dead one must not hold up writes for ever) and one that joins enters it, also before its first report, so a wait may end
- * because the only missing replica went away. With no replica connected `all` is reached at once, with a count of 0.
- * LiteFS replicas acknowledge nothing; they count for no level and every answer lists them.
+ * `all` means: applied on every replica connected at the moment the wait ends. A replica that disconnects leaves the
+ * set (a dead one must not hold up writes for ever) and one that joins enters it, also before its first report, so a
+ * wait may end because the only missing replica went away. With no replica connected `all` is reached at once, with a
+ * count of 0. LiteFS replicas acknowledge nothing; they count for no level and every answer lists them.
  *
  * Bound: `waitersMax` waits; one more is answered at once as not reached.
  */
@@ -26,7 +29,9 @@ export type ReplicaLevel = 'all' | { readonly replicas: number }
 
 export interface ReplicaWaitOutcome {
   readonly ended: 'reached' | 'deadline' | 'abandoned' | 'too-many-waiters'
-  /** The level really reached: the one asked for, or the durable copies counted when the wait ended; `none` without any. */
+  /**
+   * The level really reached: the one asked for, or the durable copies counted when the wait ended; `none` without any.
+   */
   readonly level: ReplicaLevel | 'none'
   /** Replicas that satisfied the asked level when the wait ended. */
   readonly count: number

@@ -1,20 +1,24 @@
 /**
- * Proof that a node knows the cluster key, for every connection between nodes: gRPC metadata and the header of a stream.
+ * Proof that a node knows the cluster key, for every connection between nodes: gRPC metadata and the header of a
+ * stream.
  *
- * A token is text: `lf1.<issued ms, base 36>.<nonce>.<cluster id>.<node name>.<mac>`; nonce, id, name and mac are base64url.
- * The mac is HMAC-SHA256 under the cluster key over `lf1`, the purpose and the fields before it, so a token for one purpose
- * is worthless for another. The key itself never travels, and nothing here encrypts: the network between nodes must be private.
+ * A token is text: `lf1.<issued ms, base 36>.<nonce>.<cluster id>.<node name>.<mac>`; nonce, id, name and mac are
+ * base64url. The mac is HMAC-SHA256 under the cluster key over `lf1`, the purpose and the fields before it, so a token
+ * for one purpose is worthless for another. The key itself never travels, and nothing here encrypts: the network
+ * between nodes must be private.
  *
- * Promises: a token is accepted within ±60 s of its issue and at most once per verifier. The first of two keys signs, either
- * is accepted, so a key can be changed node by node. Comparisons take constant time. Who holds no key learns nothing from
- * the refusal: a clock that is off is named only after the mac was right.
+ * Promises: a token is accepted within ±60 s of its issue and at most once per verifier. The first of two keys signs,
+ * either is accepted, so a key can be changed node by node. Comparisons take constant time. Who holds no key learns
+ * nothing from the refusal: a clock that is off is named only after the mac was right.
  * Bound: a verifier remembers `rememberedMax` tokens. Beyond that it forgets the oldest second and from then on refuses
  * everything issued up to it, so that forgetting never lets a token in twice.
  */
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 import { ClusterError } from '../errors/cluster-error.ts'
 
-/** `channel`: open a gRPC channel. `call`: one unary gRPC call. `stream`: one HTTP request of the replication listener. */
+/**
+ * `channel`: open a gRPC channel. `call`: one unary gRPC call. `stream`: one HTTP request of the replication listener.
+ */
 export type TokenPurpose = 'channel' | 'call' | 'stream'
 
 /** As the options resolved them. Empty: no key, nothing is checked. The first one signs. */

@@ -1,4 +1,7 @@
-/** Half a node for tests: listener, channels, forwarder and function table, with a role that the test sets and writes that it answers. */
+/**
+ * Half a node for tests: listener, channels, forwarder and function table, with a role that the test sets and writes
+ * that it answers.
+ */
 import { type Clock, systemClock } from '../../base/clock.ts'
 import { ClusterError } from '../../errors/cluster-error.ts'
 import { NO_EPOCH } from '../../position/epoch.ts'
