@@ -5,6 +5,7 @@ import os from 'node:os'
 import path from 'node:path'
 import { createInterface } from 'node:readline'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { systemClock } from '../base/clock.ts'
 import { realDisk } from '../files/disk.ts'
 import { LiveFiles } from '../files/live-files.ts'
 import { tryLock, unlock } from '../files/range-lock.ts'
@@ -146,7 +147,7 @@ test.each(parties)(
   },
 )
 
-test('the lock is refused while somebody else has it: another applier, or a writing connection of this process', () => {
+test('the lock is refused while somebody else has it: another applier, or a writing connection of this process', async () => {
   const other = LiveFiles.open(realDisk, replica.path)
   const take = (): ReplicaWriteLock => ReplicaWriteLock.take(other, replica.connection)
   expect(take).toThrow(expect.objectContaining({ code: 'DATABASE_BUSY' }))
@@ -155,7 +156,14 @@ test('the lock is refused while somebody else has it: another applier, or a writ
   writer.exec('BEGIN IMMEDIATE')
   expect(take).toThrow(expect.objectContaining({ code: 'DATABASE_BUSY' }))
   writer.exec('COMMIT')
-  const lock = take()
+  writer.exec('BEGIN IMMEDIATE')
+  const parts = { files: other, connection: replica.connection, clock: systemClock }
+  const refused = ReplicaWriteLock.acquire({ ...parts, timeoutMs: 5 })
+  await expect(refused).rejects.toMatchObject({ code: 'DATABASE_BUSY' })
+  const acquired = ReplicaWriteLock.acquire({ ...parts, timeoutMs: 30_000 })
+  await nextTurn()
+  writer.exec('COMMIT')
+  const lock = await acquired
   expect(() => writer.exec('BEGIN IMMEDIATE')).toThrow('database is locked')
   lock.release()
   lock.release()

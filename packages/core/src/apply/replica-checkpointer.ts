@@ -33,9 +33,9 @@ const WAIT_MAX_PAUSED_MS = 10
 /** Each step costs SQLite a look at the whole WAL, so a large WAL is copied in larger steps. */
 const STEPS_MAX = 32
 /** Steps shrink and grow so that copying takes about so long. */
-const STEP_MS = 8
+const STEP_MS = 5
 /** No smaller, because each step also waits for a sync of the WAL, however little it copies. */
-const STEP_BYTES_MIN = 2 * 1024 * 1024
+const STEP_BYTES_MIN = 1 * 1024 * 1024
 /** Part of the largest step that may be left for the end, where the database file is synced on the event loop. */
 const LAST_STEP_PART = 4
 /**

@@ -11,7 +11,8 @@
  * After a crash: the kernel frees the lock with the process.
  */
 import { assert } from '../base/assert.ts'
-import { ClusterError } from '../errors/cluster-error.ts'
+import type { Clock } from '../base/clock.ts'
+import { ClusterError, isClusterError } from '../errors/cluster-error.ts'
 import type { LiveFiles } from '../files/live-files.ts'
 import { tryLock, unlock } from '../files/range-lock.ts'
 import type { Connection } from '../sqlite/connection.ts'
@@ -27,6 +28,7 @@ import { WRITE_LOCK_BYTE } from './wal-lock-bytes.ts'
 
 /** A dead writer's half-written header is found by the first try and repaired for the second. */
 const TRIES_MAX = 3
+const WAIT_MAX_MS = 20
 
 export class ReplicaWriteLock {
   readonly #files: LiveFiles
@@ -57,6 +59,29 @@ export class ReplicaWriteLock {
       lock.release()
     }
     throw new ClusterError('CORRUPT_DATA', `${files.shmPath}: the wal-index header stays invalid after recovery`)
+  }
+
+  /**
+   * The same, with patience: another process that recovers the WAL or runs a blocking checkpoint has the lock for a moment.
+   * Gives up with `DATABASE_BUSY` after `timeoutMs`.
+   */
+  static async acquire(o: {
+    readonly files: LiveFiles
+    readonly connection: Connection
+    readonly clock: Clock
+    readonly timeoutMs: number
+  }): Promise<ReplicaWriteLock> {
+    const deadlineMs = o.clock.monotonicMs() + o.timeoutMs
+    for (let waitMs = 1; ; waitMs = Math.min(waitMs * 2, WAIT_MAX_MS)) {
+      try {
+        return ReplicaWriteLock.take(o.files, o.connection)
+      } catch (error) {
+        if (!isClusterError(error, 'DATABASE_BUSY') || o.clock.monotonicMs() >= deadlineMs) throw error
+      }
+      await new Promise<void>((resolve) => {
+        o.clock.setTimer(waitMs, resolve)
+      })
+    }
   }
 
   /** The wal-index header; `undefined` when a writer died while it wrote it. */

@@ -40,7 +40,10 @@ export interface WalApplierParts {
   readonly pageSize: number
   readonly options: ResolvedApplyOptions
   readonly clock: Clock
-  /** Taken before the database was hashed, so that nobody wrote in between. Without it `open` takes the lock. */
+  /**
+   * Acquired before the database was hashed, so that nobody wrote in between. Without it `open` takes the lock, without
+   * waiting for others.
+   */
   readonly lock?: ReplicaWriteLock | undefined
 }
 

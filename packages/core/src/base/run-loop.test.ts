@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { ManualClock } from '../stream/test-support/manual-clock.ts'
+import { ManualClock } from './test-support/manual-clock.ts'
 import { RunLoop } from './run-loop.ts'
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))

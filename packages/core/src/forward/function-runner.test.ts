@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { ManualClock } from '../stream/test-support/manual-clock.ts'
+import { ManualClock } from '../base/test-support/manual-clock.ts'
 import { FunctionRunner } from './function-runner.ts'
 import { FunctionTable } from './function-table.ts'
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { ManualClock } from '../stream/test-support/manual-clock.ts'
+import { ManualClock } from '../base/test-support/manual-clock.ts'
 import { Liveness } from './liveness.ts'
 
 function setup() {

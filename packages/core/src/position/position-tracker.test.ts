@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { ManualClock } from '../stream/test-support/manual-clock.ts'
+import { ManualClock } from '../base/test-support/manual-clock.ts'
 import { type Checksum, checksum } from './checksum.ts'
 import { epoch } from './epoch.ts'
 import type { Position } from './position.ts'

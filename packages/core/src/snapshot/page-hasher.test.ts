@@ -93,7 +93,7 @@ test('a failing descriptor is reported with its details from a worker', async ()
   })
 })
 
-test.for([3 * MIB, 65 * MIB])('%i bytes: aborting rejects with the reason of the signal', async (bytes) => {
+test.for([3 * MIB, 9 * MIB])('%i bytes: aborting rejects with the reason of the signal', async (bytes) => {
   const { pages } = database(bytes)
   const abort = new AbortController()
   const reason = new Error('no longer needed')

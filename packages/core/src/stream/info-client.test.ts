@@ -6,7 +6,7 @@ import { epoch } from '../position/epoch.ts'
 import { InfoClient } from './info-client.ts'
 import { fakePosition } from './test-support/fake-database.ts'
 import { CLUSTER_ID, FakeNode } from './test-support/fake-node.ts'
-import { ManualClock } from './test-support/manual-clock.ts'
+import { ManualClock } from '../base/test-support/manual-clock.ts'
 import { until } from './test-support/until.ts'
 
 const KEY = 'a cluster key of enough length'

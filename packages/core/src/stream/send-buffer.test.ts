@@ -1,7 +1,7 @@
 import { Writable } from 'node:stream'
 import { describe, expect, test } from 'vitest'
 import { SendBuffer } from './send-buffer.ts'
-import { ManualClock } from './test-support/manual-clock.ts'
+import { ManualClock } from '../base/test-support/manual-clock.ts'
 import { settle } from './test-support/until.ts'
 
 /** A body that takes a write only when told to. */

@@ -10,7 +10,7 @@ import { StreamServer } from './stream-server.ts'
 import { resolveStreamServerOptions } from './stream-server-options.ts'
 import { FakeDatabase, fakePosition } from './test-support/fake-database.ts'
 import { CLUSTER_ID, FakeNode } from './test-support/fake-node.ts'
-import { ManualClock } from './test-support/manual-clock.ts'
+import { ManualClock } from '../base/test-support/manual-clock.ts'
 import { http1Request, http2Request, RawReplica, rawPositionMap } from './test-support/raw-client.ts'
 import { until } from './test-support/until.ts'
 

@@ -11,7 +11,7 @@ import { resolveStreamSinkOptions, type StreamSinkOptions } from './stream-sink-
 import { FakeDatabase, fakeLtx, fakePosition } from './test-support/fake-database.ts'
 import { CLUSTER_ID, FakeNode } from './test-support/fake-node.ts'
 import { FakeReceiver } from './test-support/fake-receiver.ts'
-import { ManualClock } from './test-support/manual-clock.ts'
+import { ManualClock } from '../base/test-support/manual-clock.ts'
 import { rawPositionMap } from './test-support/raw-client.ts'
 import {
   dropDb,

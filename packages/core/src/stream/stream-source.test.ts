@@ -5,7 +5,7 @@ import { databaseName } from '../request/database-name.ts'
 import type { SnapshotSpool } from './snapshot-spool.ts'
 import { fakeLtx, fakePosition } from './test-support/fake-database.ts'
 import { FakeNode } from './test-support/fake-node.ts'
-import { ManualClock } from './test-support/manual-clock.ts'
+import { ManualClock } from '../base/test-support/manual-clock.ts'
 import { RawReplica, rawPositionMap } from './test-support/raw-client.ts'
 import { settle, until } from './test-support/until.ts'
 

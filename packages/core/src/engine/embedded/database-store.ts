@@ -11,7 +11,7 @@ import type { Clock } from '../../base/clock.ts'
 import { type Disk, type FileIdentity, sameIdentity } from '../../files/disk.ts'
 import { LiveFiles } from '../../files/live-files.ts'
 import type { ResolvedLogOptions } from '../../log/log-options.ts'
-import { loadState, saveState } from '../../log/saved-state.ts'
+import { loadState, removeState, saveState } from '../../log/saved-state.ts'
 import { TransactionLog } from '../../log/transaction-log.ts'
 import type { PageChecksums } from '../../ltx/page-checksums.ts'
 import type { Epoch } from '../../position/epoch.ts'
@@ -96,9 +96,8 @@ export class DatabaseStore {
     onFound: (file: OpenFile, standing: Standing, lock: Lock) => Result,
   ): Promise<Result> {
     const { disk, name, setup, clock } = this.options
-    const before = this.#identityBefore()
     const saved = loadState(disk, this.#statePath)
-    disk.remove('store.forget-state', this.#statePath)
+    removeState(disk, this.#statePath)
     const { pageSize } = prepareDatabaseFile(disk, this.databasePath, { mayCreate: options.mayCreate ?? false })
     const anchor = openConnection(this.databasePath, { setup })
     let files: LiveFiles | undefined
@@ -108,7 +107,7 @@ export class DatabaseStore {
       const { known } = options
       const { standing, checksums } =
         known === undefined
-          ? await findStanding({ files, log: this.log, pageSize, saved, before })
+          ? await findStanding({ files, log: this.log, pageSize, saved })
           : { standing: { kind: 'known', position: known.position } as const, checksums: known.checksums }
       const live = files
       live.track(anchor)
@@ -140,8 +139,7 @@ export class DatabaseStore {
     open.anchor.close() // the last connection: SQLite checkpoints and removes the WAL, unless another process uses it
     const identity = disk.identity('store.look', this.databasePath)
     const walLeft = (disk.identity('store.look', `${this.databasePath}-wal`)?.sizeBytes ?? 0n) > 0n
-    const same = state?.identity === undefined || sameIdentity(state.identity, identity)
-    if (state !== undefined && identity !== undefined && !walLeft && same) {
+    if (state !== undefined && identity !== undefined && !walLeft && sameIdentity(state.identity, identity)) {
       const { position, epoch, checksums } = state
       saveState(disk, this.#statePath, { position, epoch, pageSize: open.pageSize, checksums, identity })
     }
@@ -165,13 +163,6 @@ export class DatabaseStore {
 
   get #statePath(): string {
     return path.join(this.options.directory, 'state')
-  }
-
-  /** The file as the last process left it; `undefined` when a WAL says that it did not close cleanly. */
-  #identityBefore(): FileIdentity | undefined {
-    const { disk } = this.options
-    const wal = disk.identity('store.look', `${this.databasePath}-wal`)
-    return wal !== undefined && wal.sizeBytes > 0n ? undefined : disk.identity('store.look', this.databasePath)
   }
 }
 
@@ -200,8 +191,8 @@ export interface ClosingState {
   readonly position: Position
   readonly epoch: Epoch
   readonly checksums: PageChecksums
-  /** The file when everything was known to be copied back into it; a different one means that another process wrote since. */
-  readonly identity?: FileIdentity | undefined
+  /** The file under the write lock, with everything copied back into it; a different one means that another process wrote since. */
+  readonly identity: FileIdentity
 }
 
 /** How long another process may hold the write lock while a node opens its database. */

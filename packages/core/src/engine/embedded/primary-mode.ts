@@ -75,6 +75,7 @@ export class PrimaryMode {
    */
   static async open(options: PrimaryModeOptions): Promise<PrimaryMode | undefined> {
     const { store, tracker } = options
+    requireFile(store)
     const started = await store.openFile(
       { mayCreate: true, takeLock: (_files, anchor) => void anchor.exec('BEGIN IMMEDIATE') },
       (file, standing) => {
@@ -309,6 +310,17 @@ function start(options: PrimaryModeOptions, file: OpenFile, standing: Standing):
     guards.close()
     throw error
   }
+}
+
+/** A database that had transactions does not begin anew as an empty one: its replicas would be emptied with it. */
+function requireFile(store: DatabaseStore): void {
+  const { position } = store.log.tail
+  if (position.txid === 0n || store.hasFile()) return
+  const { directory, name } = store.options
+  throw new ClusterError('NOT_A_DATABASE', `the file ${store.databasePath} is missing or empty, but database "${name}" had come to ${formatPosition(position)}`, {
+    details: { file: store.databasePath, position: formatPosition(position) },
+    hint: `Put the file of another node or of a backup in its place, or remove the directory ${directory} to begin anew with an empty database.`,
+  })
 }
 
 function lastRecord(store: DatabaseStore): LtxRecord | undefined {

@@ -2,7 +2,7 @@
  * What a database and its log say about each other when a node opens them.
  *
  * Two ways in:
- * - After a clean close the saved state names the file exactly (inode, size, times) and no WAL was left: position and page
+ * - After a clean close the saved state names the file exactly (inode, size, times) and the WAL is empty: position and page
  *   checksums are trusted.
  * - Otherwise every page is hashed, and the rolling checksum tells where the file stands,
  *   because a published version always ends at a record boundary. The log may be ahead of it; what is then missing is applied
@@ -12,7 +12,7 @@
  */
 import { livePageMap } from '../../capture/live-page-map.ts'
 import { headerNow } from '../../capture/wal-continuity.ts'
-import { type FileIdentity, sameIdentity } from '../../files/disk.ts'
+import { sameIdentity } from '../../files/disk.ts'
 import type { LiveFiles } from '../../files/live-files.ts'
 import type { SavedState } from '../../log/saved-state.ts'
 import type { TransactionLog } from '../../log/transaction-log.ts'
@@ -34,8 +34,6 @@ export interface StandingQuestion {
   readonly log: TransactionLog
   readonly pageSize: number
   readonly saved: SavedState | undefined
-  /** The file before anything of this process touched it; `undefined` when a WAL was left. */
-  readonly before: FileIdentity | undefined
 }
 
 export async function findStanding(question: StandingQuestion): Promise<{ standing: Standing; checksums: PageChecksums }> {
@@ -66,8 +64,8 @@ function standingOf(log: TransactionLog, checksums: PageChecksums): Standing {
 
 /** The saved state, when it describes exactly this file and the log's end. */
 function trustedState(question: StandingQuestion, mxFrame: number): SavedState | undefined {
-  const { saved, before, log, pageSize } = question
-  if (saved === undefined || before === undefined || mxFrame !== 0) return undefined
-  if (!sameIdentity(saved.identity, before) || saved.pageSize !== pageSize) return undefined
+  const { files, saved, log, pageSize } = question
+  if (saved === undefined || mxFrame !== 0 || saved.pageSize !== pageSize) return undefined
+  if (!sameIdentity(saved.identity, files.disk.identity('store.look', files.databasePath))) return undefined
   return samePosition(saved.position, log.tail.position) ? saved : undefined
 }

@@ -16,7 +16,7 @@ import { ReplicaWriteLock } from '../../apply/replica-write-lock.ts'
 import { WalApplier } from '../../apply/wal-applier.ts'
 import { assert } from '../../base/assert.ts'
 import { ClusterError, isClusterError } from '../../errors/cluster-error.ts'
-import type { Disk } from '../../files/disk.ts'
+import type { Disk, FileIdentity } from '../../files/disk.ts'
 import type { TransactionLog } from '../../log/transaction-log.ts'
 import type { PageChecksums } from '../../ltx/page-checksums.ts'
 import { type Epoch, epochOf, type EpochTable } from '../../position/epoch.ts'
@@ -160,8 +160,24 @@ export class ReplicaMode implements StreamReceiver {
     await applying.pipeline.stop()
     const { position, checksums } = applying.applier
     const isWhole = !this.#needsSeed && this.#stoppedBy === undefined && samePosition(position, tail.position)
-    this.#stopApplying()
-    return isWhole ? { position, epoch: tail.epoch, checksums } : undefined
+    try {
+      const identity = isWhole ? await this.#copyBack(applying.applier) : undefined
+      return identity === undefined ? undefined : { position, epoch: tail.epoch, checksums, identity }
+    } finally {
+      this.#stopApplying()
+    }
+  }
+
+  /** Under the write lock: everything is copied back into the file. Answers the file as it is then; `undefined` when readers are in the way. */
+  async #copyBack(applier: WalApplier): Promise<FileIdentity | undefined> {
+    const { disk } = this.#options.store.options
+    while (applier.walFrames > 0) {
+      const { kind } = applier.checkpoint({ force: true })
+      if (kind === 'busy') return undefined
+      if (kind === 'restarted' || kind === 'backfilled') break
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    return disk.identity('store.look', this.#options.store.databasePath)
   }
 
   /** Opens the file and the applier on it; the write lock is taken before the file is looked at and kept for good. */

@@ -1,5 +1,5 @@
 /** A clock that stands still until it is told to advance. Timers run in the order they are due. */
-import type { Clock, Timer } from '../../base/clock.ts'
+import type { Clock, Timer } from '../clock.ts'
 
 export class ManualClock implements Clock {
   readonly #timers = new Set<{ readonly dueMs: number; readonly action: () => void }>()
