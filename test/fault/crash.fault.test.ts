@@ -116,7 +116,7 @@ describe('what another program commits while the primary is down is replicated w
     // As when the primary itself dies between a commit and its log.
     { end: 'killed', wal: 'left', commit: commitAndDie, isSnapshot: false },
     { end: 'killed', wal: 'copied back', commit: commitByShell, isSnapshot: true },
-    { end: 'stopped', wal: 'left', commit: commitAndDie, isSnapshot: true },
+    { end: 'stopped', wal: 'left', commit: commitAndDie, isSnapshot: false },
     { end: 'stopped', wal: 'copied back', commit: commitByShell, isSnapshot: true },
   ])('primary $end, WAL $wal', async ({ end, commit, isSnapshot }) => {
     await using cluster = await ProcessCluster.start(2, { database: NAME })
@@ -148,28 +148,31 @@ describe('what another program commits while the primary is down is replicated w
     await cluster.expectEqual(1)
   })
 
-  test('a program that goes on writing through the death of the primary', async () => {
-    await using cluster = await ProcessCluster.start(2, { database: NAME })
-    await cluster.primary.batch(NAME, TRACKED_SCHEMA)
-    await cluster.settle(1)
-    const start = await cluster.logStart(1)
-    await using loop = await ForeignLoop.start(cluster.fileOf(0), 'INSERT INTO entry (caller) VALUES (0)', 5)
-    for (let kill = 1; kill <= 3; kill++) {
+  test.each(['killed', 'stopped'])(
+    'a program goes on writing while the primary is %s and started again',
+    async (end) => {
+      await using cluster = await ProcessCluster.start(2, { database: NAME })
+      await cluster.primary.batch(NAME, TRACKED_SCHEMA)
+      await cluster.settle(1)
+      const start = await cluster.logStart(1)
+      await using loop = await ForeignLoop.start(cluster.fileOf(0), 'INSERT INTO entry (caller) VALUES (0)', 5)
+      for (let kill = 1; kill <= 3; kill++) {
+        await cluster.node(1).run(NAME, 'UPDATE tally SET count = count + 1')
+        await (end === 'killed' ? cluster.primary.kill() : cluster.primary.stop())
+        await sleep(50)
+        await cluster.startNode(0)
+      }
+      const committed = await loop.stop()
       await cluster.node(1).run(NAME, 'UPDATE tally SET count = count + 1')
-      await cluster.primary.kill()
-      await sleep(50)
-      await cluster.startNode(0)
-    }
-    const committed = await loop.stop()
-    await cluster.node(1).run(NAME, 'UPDATE tally SET count = count + 1')
-    await cluster.expectEqual(1)
-    expect(await cluster.node(1).read(NAME, 'SELECT (SELECT count(*) FROM entry), (SELECT count FROM tally)')).toEqual([
-      [committed, 4],
-    ])
-    expect(committed).toBeGreaterThan(10)
-    expect(await cluster.logStart(1)).toBe(start)
-    expectOnlyTornLogs(cluster)
-  })
+      await cluster.expectEqual(1)
+      expect(
+        await cluster.node(1).read(NAME, 'SELECT (SELECT count(*) FROM entry), (SELECT count FROM tally)'),
+      ).toEqual([[committed, 4]])
+      expect(committed).toBeGreaterThan(10)
+      expect(await cluster.logStart(1)).toBe(start)
+      expectOnlyTornLogs(cluster)
+    },
+  )
 })
 
 async function commitByShell(file: string, statements: readonly string[]): Promise<void> {

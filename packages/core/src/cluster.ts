@@ -122,6 +122,8 @@ export class Cluster implements AsyncDisposable {
   readonly #following: Following
   readonly #pruning: RunLoop
   readonly #handles = new Map<string, Promise<Database>>()
+  /** Rejected with what kept this node from taking office: it is told to whoever opens a node that can be nothing but the primary. */
+  readonly #officeFailed = Promise.withResolvers<never>()
   #grpcPort = 0
   #httpPort = 0
   #closing: Promise<void> | undefined
@@ -129,6 +131,7 @@ export class Cluster implements AsyncDisposable {
   /** @internal Use `openCluster`. */
   constructor(options: ResolvedClusterOptions, directory: DataDirectory) {
     this.#options = options
+    this.#officeFailed.promise.catch(() => undefined) // a node that does not wait for it is no unhandled rejection
     const clock = this.#clock
     const keys = options.clusterKeys
     this.#directory = directory
@@ -262,7 +265,10 @@ export class Cluster implements AsyncDisposable {
       this.#engine.onDatabaseAdded((database) => this.#databaseAdded(database))
       this.#leadership.open()
       this.#pruning.start()
-      if (this.#options.lease.primary === true) await this.#leadership.waitForPrimary(this.#clock.monotonicMs() + OPEN_TIMEOUT_MS)
+      if (this.#options.lease.primary === true) {
+        const inOffice = this.#leadership.waitForPrimary(this.#clock.monotonicMs() + OPEN_TIMEOUT_MS)
+        await Promise.race([inOffice, this.#officeFailed.promise])
+      }
     } catch (error) {
       await this.close().catch(() => undefined) // the first failure is the one to tell
       throw error
@@ -411,7 +417,12 @@ export class Cluster implements AsyncDisposable {
   }
 
   async #takeOffice(term: Term): Promise<void> {
-    await this.#engine.openAll({ kind: 'primary', epoch: term.epoch })
+    try {
+      await this.#engine.openAll({ kind: 'primary', epoch: term.epoch })
+    } catch (error) {
+      this.#officeFailed.reject(error)
+      throw error
+    }
   }
 
   #roleChanged(role: NodeRole): void {

@@ -9,7 +9,8 @@
 import { PrimaryCheckpointer } from '../../capture/checkpoint-policy.ts'
 import { resolveCheckpointOptions } from '../../capture/checkpoint-options.ts'
 import { WalCapture } from '../../capture/wal-capture.ts'
-import { cursorNow, openCursor } from '../../capture/wal-continuity.ts'
+import { cursorNow, headerNow, openCursor } from '../../capture/wal-continuity.ts'
+import { cursorAtStart } from '../../capture/wal-cursor.ts'
 import { WAL_WATCHER_DEFAULTS, WalWatcher } from '../../capture/wal-watcher.ts'
 import { ClusterError } from '../../errors/cluster-error.ts'
 import type { FileIdentity } from '../../files/disk.ts'
@@ -287,9 +288,11 @@ function start(options: PrimaryModeOptions, file: OpenFile, standing: Standing):
     log.recordEpochStart({ epoch, firstTxid: nextTxid(before.txid), checksumBefore: before.txid === 0n ? NO_CHECKSUM : before.checksum })
     if (standing.kind === 'unknown') {
       const continuity = openCursor(file.files, lastRecord(store), file.pageSize)
-      if (continuity.kind === 'continues' && continuity.uncapturedFrames > 0) {
+      const fromStart = standing.isFileAtTail ? cursorAtStart(headerNow(file.files)) : undefined
+      const cursor = continuity.kind === 'continues' ? continuity.cursor : fromStart
+      if (cursor !== undefined) {
         // The page checksums are already those after these commits; capturing sets the same values again.
-        const capture = new WalCapture({ ...common, position: before, cursor: continuity.cursor })
+        const capture = new WalCapture({ ...common, position: before, cursor })
         const record = capture.captureMerged({ syncWalFirst: true })
         if (record !== undefined && record.postApply.checksum === checksum) {
           log.append([{ epoch, record }])

@@ -6,7 +6,8 @@
  *   checksums are trusted.
  * - Otherwise every page is hashed, and the rolling checksum tells where the file stands,
  *   because a published version always ends at a record boundary. The log may be ahead of it; what is then missing is applied
- *   by the caller. A checksum that no record has means commits that died before they were logged, or another history.
+ *   by the caller. A checksum that no record has means commits that died before they were logged, or another history. The file
+ *   without its WAL may then still be as the log left it: that proves that the WAL holds what came after, and nothing else.
  *
  * Relies on: the caller holds the write lock until it has decided; the log's torn tail was cut before.
  */
@@ -27,7 +28,11 @@ export type Standing =
   /** The log has never held anything. */
   | { readonly kind: 'unlogged' }
   /** The log has no record after which the database was like this. */
-  | { readonly kind: 'unknown' }
+  | {
+      readonly kind: 'unknown'
+      /** Without the frames of its WAL it is as after the newest record. */
+      readonly isFileAtTail: boolean
+    }
 
 export interface StandingQuestion {
   readonly files: LiveFiles
@@ -44,22 +49,22 @@ export async function findStanding(question: StandingQuestion): Promise<{ standi
     return { standing: { kind: 'known', position: trusted.position }, checksums: trusted.checksums }
   }
   const inFile = Math.floor(files.disk.sizeBytes('store.size', files.databaseFd) / pageSize)
+  const { databaseFd, walFd } = files
   const checksums = await hashPages({
-    databaseFd: files.databaseFd,
-    walFd: files.walFd,
+    databaseFd,
+    walFd,
     pageSize,
     // An empty WAL's index does not know the size of the database.
     pageCount: header.mxFrame > 0 ? header.pageCount : inFile,
     // No frame counts as copied back: whoever checkpoints meanwhile changes only pages that are read from the WAL.
     wal: packPageMap(livePageMap(files, header.mxFrame, 0)),
   })
-  return { standing: standingOf(log, checksums), checksums }
-}
-
-function standingOf(log: TransactionLog, checksums: PageChecksums): Standing {
-  if (log.tail.position.txid === 0n) return { kind: 'unlogged' }
+  if (log.tail.position.txid === 0n) return { standing: { kind: 'unlogged' }, checksums }
   const position = log.findChecksum(checksums.checksum)
-  return position === undefined ? { kind: 'unknown' } : { kind: 'known', position }
+  if (position !== undefined) return { standing: { kind: 'known', position }, checksums }
+  if (header.mxFrame === 0) return { standing: { kind: 'unknown', isFileAtTail: false }, checksums }
+  const withoutWal = await hashPages({ databaseFd, walFd, pageSize, pageCount: inFile, wal: packPageMap(new Map()) })
+  return { standing: { kind: 'unknown', isFileAtTail: withoutWal.checksum === log.tail.position.checksum }, checksums }
 }
 
 /** The saved state, when it describes exactly this file and the log's end. */
