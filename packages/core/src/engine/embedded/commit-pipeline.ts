@@ -35,11 +35,13 @@ export interface CommitParts {
 /** Runs one batch and settles its jobs. `busy`: another process holds the write lock; nothing ran, nothing was settled. */
 export function commitBatch(batch: readonly WriteJob[], parts: CommitParts): 'ran' | 'busy' {
   let outcomes: readonly JobOutcome[]
+  let failure: unknown
   try {
     parts.requirePrimary() // I4, before any work
     const ran = parts.groupCommit.run(batch) // SQLite says yes here, durably; foreign commits before ours are captured in its afterBegin
     if (ran.kind === 'busy') return 'busy'
     outcomes = ran.outcomes
+    failure = ran.failure // the disk failed in the middle: what is committed is announced, then nothing more runs here
   } catch (error) {
     settleAll(batch, error)
     return 'ran'
@@ -63,6 +65,7 @@ export function commitBatch(batch: readonly WriteJob[], parts: CommitParts): 'ra
     const outcome = outcomes[index]
     if (outcome !== undefined) job.settle(outcome)
   }
+  if (failure !== undefined) parts.fail(failure)
   return 'ran'
 }
 
