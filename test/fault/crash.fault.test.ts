@@ -59,7 +59,7 @@ test('a replica killed again and again while records stream in comes back by its
     database: NAME,
     random,
     node: () => cluster.primary,
-    callers: 4,
+    callers: 3,
     bodyBytesMax: 60_000,
     timeoutsMs: [10_000],
   })
@@ -182,7 +182,7 @@ async function commitByShell(file: string, statements: readonly string[]): Promi
 /** It gets some way into its start, and no further. */
 async function killWhileStarting(cluster: ProcessCluster, index: number, random: Random): Promise<void> {
   const node = cluster.spawnNode(index)
-  await Promise.race([node.ready().catch(() => undefined), sleep(200 + random.below(1500))])
+  await Promise.race([node.ready().catch(() => undefined), sleep(100 + random.below(900))])
   await node.kill()
 }
 

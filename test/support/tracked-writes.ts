@@ -34,6 +34,7 @@ export interface TrackedWritesOptions {
 export class TrackedWrites {
   readonly #options: TrackedWritesOptions
   readonly #outcomes = new Map<number, Outcome>()
+  readonly #invisible: number[] = []
   #newestTxid = 0n
   #nextId = 1
   #callers: Promise<void>[] = []
@@ -68,9 +69,10 @@ export class TrackedWrites {
     await Promise.all(this.#callers)
   }
 
-  /** I1, I7: what was acknowledged is there, what was refused is not, once, and no row that nobody wrote. */
+  /** I1, I3, I7: what was acknowledged is there, and was at once; what was refused is not; each once, and no row that nobody wrote. */
   async expectHonest(node: ProcessNode): Promise<void> {
     const { database } = this.#options
+    expect(this.#invisible, 'acknowledged and not visible').toEqual([])
     const ids = new Set((await node.read(database, 'SELECT id FROM entry')).map(([id]) => Number(id)))
     expect(
       this.#idsOf('applied').filter((id) => !ids.has(id)),
@@ -97,9 +99,11 @@ export class TrackedWrites {
         { sql: 'UPDATE tally SET count = count + 1' },
       ]
       try {
-        const { position } = await node(caller).batch(database, statements, { timeoutMs })
+        const asked = node(caller)
+        const { position } = await asked.batch(database, statements, { timeoutMs })
         this.#outcomes.set(id, 'applied')
         if (position.txid > this.#newestTxid) this.#newestTxid = position.txid
+        await this.#readBack(asked, id)
         await sleep(PAUSE_MS)
       } catch (error) {
         // Without an outcome it is SQLite's own, or a defect: then nothing may have happened.
@@ -107,6 +111,14 @@ export class TrackedWrites {
         await sleep(20)
       }
     }
+  }
+
+  /** I3: who is told that a write is visible on its node sees it there. */
+  async #readBack(asked: ProcessNode, id: number): Promise<void> {
+    const rows = await asked
+      .read(this.#options.database, 'SELECT id FROM entry WHERE id = ?', [id])
+      .catch(() => undefined)
+    if (rows?.length === 0) this.#invisible.push(id)
   }
 
   #idsOf(outcome: Outcome): number[] {

@@ -37,6 +37,15 @@ export interface Disk {
   read(operation: Operation, fd: number, target: Uint8Array, offset: number, length: number, position: number): number
   /** Writes all `length` bytes or throws. */
   write(operation: Operation, fd: number, source: Uint8Array, offset: number, length: number, position: number): void
+  /** Writes all `length` bytes in the thread pool; they must not be changed meanwhile. */
+  writeAside(
+    operation: Operation,
+    fd: number,
+    source: Uint8Array,
+    offset: number,
+    length: number,
+    position: number,
+  ): Promise<void>
   /** `fdatasync` in the thread pool. */
   dataSync(operation: Operation, fd: number): Promise<void>
   /** `fdatasync` now, blocking. */
@@ -79,6 +88,18 @@ export const realDisk: Disk = {
       let done = 0
       while (done < length) done += fs.writeSync(fd, source, offset + done, length - done, position + done)
     })
+  },
+  async writeAside(operation, fd, source, offset, length, position) {
+    for (let done = 0; done < length; ) {
+      const from = offset + done
+      const at = position + done
+      done += await new Promise<number>((resolve, reject) => {
+        fs.write(fd, source, from, length - done, at, (error, count) => {
+          if (error === null) resolve(count)
+          else reject(failed(operation, fd, error))
+        })
+      })
+    }
   },
   dataSync(operation, fd) {
     return new Promise((resolve, reject) => {

@@ -200,10 +200,7 @@ test.for(['snapshot.receive-write', 'snapshot.receive-sync'])(
     const full = new ClusterError('STORAGE_FAILED', 'disk full')
     const disk: Disk = {
       ...realDisk,
-      write(...args) {
-        if (args[0] === operation) throw full
-        realDisk.write(...args)
-      },
+      writeAside: (...args) => (args[0] === operation ? Promise.reject(full) : realDisk.writeAside(...args)),
       dataSync: (...args) => (args[0] === operation ? Promise.reject(full) : realDisk.dataSync(...args)),
     }
     const before = descriptors()

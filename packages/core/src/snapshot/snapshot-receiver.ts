@@ -3,8 +3,9 @@
  *
  * Promises: `finish` answers only with a file that is whole, verified (file checksum, database checksum) and durable under
  * its name; whatever else happens leaves no file. One call works on about a MiB before it lets others have their turn.
- * Memory: one write buffer and the page checksums. While data comes, what was written is synced every few MiB, so that
- * the end need not wait for all of it.
+ * Writing and syncing happen in the thread pool beside it: what was written is synced every few MiB, so that the end need
+ * not wait for all of it, and `data` asks for a pause while too many writes are under way.
+ * Memory: a few write buffers and the page checksums.
  * After a crash: a file remains in the spool directory, which is emptied at the next start.
  */
 import { randomUUID } from 'node:crypto'
@@ -31,13 +32,17 @@ const TURN_BYTES = 1024 * 1024
 /** Compressed input is taken in small pieces: LZ4 makes up to 255 times as much of them. */
 const PIECE_BYTES = 32 * 1024
 const WRITE_BYTES = 1024 * 1024
+/** Writes under way above which `data` asks its caller to wait. One turn may add a few more. */
+const WRITES_MAX = 2
 const SYNC_EVERY_BYTES = 32 * 1024 * 1024
 
 export class SnapshotReceiver {
   readonly #disk: Disk
   readonly #file: string
   readonly #reader: LtxStreamReader
-  readonly #buffer = Buffer.allocUnsafeSlow(WRITE_BYTES)
+  /** Buffers whose write is done. */
+  readonly #spare: Buffer<ArrayBuffer>[] = []
+  #buffer = Buffer.allocUnsafeSlow(WRITE_BYTES)
   #fd: number | undefined
   #header: LtxHeader | undefined
   #checksums: PageChecksums | undefined
@@ -47,7 +52,10 @@ export class SnapshotReceiver {
   #buffered = 0
   #writtenBytes = 0
   #unsyncedBytes = 0
-  #syncing: Promise<void> | undefined
+  #isSyncing = false
+  #writesUnderWay = 0
+  /** What the thread pool does with the file, writes and syncs. */
+  readonly #aside = new Set<Promise<void>>()
   #failure: unknown
   #isEnded = false
 
@@ -70,7 +78,7 @@ export class SnapshotReceiver {
    */
   data(chunk: Buffer): void | Promise<void> {
     const end = this.#takeSome(chunk, 0)
-    return end === chunk.length ? undefined : this.#takeRest(chunk, end)
+    return end === chunk.length && this.#writesUnderWay <= WRITES_MAX ? undefined : this.#takeRest(chunk, end)
   }
 
   /** To be called when all bytes were given. Rejects as `data` does. */
@@ -79,12 +87,12 @@ export class SnapshotReceiver {
     try {
       this.#reader.finish()
       this.#flush()
-      await this.#syncing
+      await this.#idle()
       const { pageSize, commit } = this.#header!
       // The last page may be the lock page, which was not written.
       this.#disk.truncate('snapshot.receive', this.#fd!, pageSize * commit)
       this.#startSync()
-      await this.#syncing
+      await this.#idle()
       if (this.#failure !== undefined) throw this.#failure
       this.#requireRunning()
       this.#isEnded = true
@@ -114,9 +122,10 @@ export class SnapshotReceiver {
   }
 
   async #takeRest(chunk: Buffer, from: number): Promise<void> {
-    for (let at = from; at < chunk.length; ) {
+    for (let at = from; ; at = this.#takeSome(chunk, at)) {
+      while (this.#writesUnderWay > WRITES_MAX) await Promise.race(this.#aside)
+      if (at === chunk.length) return
       await new Promise((resolve) => setImmediate(resolve))
-      at = this.#takeSome(chunk, at)
     }
   }
 
@@ -168,7 +177,14 @@ export class SnapshotReceiver {
 
   #flush(): void {
     const length = this.#buffered
-    this.#disk.write('snapshot.receive-write', this.#fd!, this.#buffer, 0, length, this.#bufferAt)
+    const buffer = this.#buffer
+    this.#buffer = this.#spare.pop() ?? Buffer.allocUnsafeSlow(WRITE_BYTES)
+    this.#writesUnderWay++
+    const written = this.#disk.writeAside('snapshot.receive-write', this.#fd!, buffer, 0, length, this.#bufferAt)
+    this.#follow(written, () => {
+      this.#writesUnderWay--
+      this.#spare.push(buffer)
+    })
     this.#bufferAt += length
     this.#buffered = 0
     this.#writtenBytes += length
@@ -177,22 +193,35 @@ export class SnapshotReceiver {
   }
 
   #startSync(): void {
-    if (this.#syncing !== undefined) return
+    if (this.#isSyncing) return
+    this.#isSyncing = true
     this.#unsyncedBytes = 0
-    this.#syncing = this.#disk
-      .dataSync('snapshot.receive-sync', this.#fd!)
+    this.#follow(this.#disk.dataSync('snapshot.receive-sync', this.#fd!), () => {
+      this.#isSyncing = false
+    })
+  }
+
+  /** Remembers a failure for the next call, and lets `#close` wait. */
+  #follow(work: Promise<void>, ended: () => void): void {
+    const aside: Promise<void> = work
       .catch((error: unknown) => {
         this.#failure ??= error
       })
       .finally(() => {
-        this.#syncing = undefined
+        this.#aside.delete(aside)
+        ended()
         if (this.#isEnded) this.#close()
       })
+    this.#aside.add(aside)
   }
 
-  /** Closes the file, at the end of a running sync if there is one: the number could be another file's by then. */
+  async #idle(): Promise<void> {
+    while (this.#aside.size > 0) await Promise.all(this.#aside)
+  }
+
+  /** Closes the file, when the thread pool has done with it: the number could be another file's by then. */
   #close(): void {
-    if (this.#syncing !== undefined || this.#fd === undefined) return
+    if (this.#aside.size > 0 || this.#fd === undefined) return
     const fd = this.#fd
     this.#fd = undefined
     this.#disk.close('snapshot.receive', fd)

@@ -125,6 +125,10 @@ export class PowerCutDisk implements Disk {
     change(inode, { kind: 'write', offset: position, bytes })
   }
 
+  async writeAside(operation: string, fd: number, source: Uint8Array, offset: number, length: number, position: number): Promise<void> {
+    this.write(operation, fd, source, offset, length, position)
+  }
+
   async dataSync(_operation: string, fd: number): Promise<void> {
     this.#change()
     const inode = this.#inode(fd)
