@@ -38,7 +38,10 @@ describe('a write from any node', () => {
     for (const index of [0, 1, 2]) {
       const database = await handle(index)
       for (let i = 0; i < 20; i++) {
-        const { lastInsertRowid } = await database.run('INSERT INTO account (name, cents) VALUES (?, ?)', [`visible-${index}-${i}`, i])
+        const { lastInsertRowid } = await database.run('INSERT INTO account (name, cents) VALUES (?, ?)', [
+          `visible-${index}-${i}`,
+          i,
+        ])
         expect(database.prepare('SELECT cents FROM account WHERE id = ?').pluck().get(lastInsertRowid)).toBe(i)
       }
     }
@@ -47,10 +50,14 @@ describe('a write from any node', () => {
   it('answers exactly what better-sqlite3 answers locally', async () => {
     const local = new BetterSqlite3(':memory:')
     local.exec(SCHEMA)
-    const sql = 'INSERT INTO account (name, cents, rate, photo) VALUES (?, ?, ?, ?) RETURNING name, cents, rate, photo, typeof(cents) AS kind, typeof(rate) AS ratekind'
+    const sql =
+      'INSERT INTO account (name, cents, rate, photo) VALUES (?, ?, ?, ?) RETURNING name, cents, rate, photo, typeof(cents) AS kind, typeof(rate) AS ratekind'
     const params = ['Zoë 🦊', 9007199254740993n, 0.1, Buffer.from([0, 1, 255])]
     for (const safeIntegers of [false, true]) {
-      const expected = local.prepare(sql).safeIntegers(safeIntegers).all(...params)
+      const expected = local
+        .prepare(sql)
+        .safeIntegers(safeIntegers)
+        .all(...params)
       for (const index of [0, 2]) {
         const database = await handle(index)
         const answer = await database.batch([{ sql, params, safeIntegers }])
@@ -84,18 +91,25 @@ describe('a write from any node', () => {
       expect((await write({ replicas: 2 })).level).toEqual({ replicas: 2 })
       const all = await write('all')
       expect(all.level).toBe('all')
-      for (const other of await cluster.database(NAME)) expect(other.position.txid).toBeGreaterThanOrEqual(all.position.txid)
+      for (const other of await cluster.database(NAME))
+        expect(other.position.txid).toBeGreaterThanOrEqual(all.position.txid)
     }
   })
 
   it('that asks for more replicas than there are is applied, and says how far it came', async () => {
     const database = await handle(1)
     const error = await failureOf(
-      database.run("INSERT INTO account (name, cents) VALUES ('three-replicas', 3)", [], { await: { replicas: 3 }, timeoutMs: 700 }),
+      database.run("INSERT INTO account (name, cents) VALUES ('three-replicas', 3)", [], {
+        await: { replicas: 3 },
+        timeoutMs: 700,
+      }),
     )
     expect(error).toBeInstanceOf(ClusterError)
     expect(error).toMatchObject({ code: 'NOT_YET_VISIBLE', outcome: 'applied', retry: 'never' })
-    expect((error as ClusterError).details).toMatchObject({ result: { results: [{ changes: 1 }] }, level: { replicas: 2 } })
+    expect((error as ClusterError).details).toMatchObject({
+      result: { results: [{ changes: 1 }] },
+      level: { replicas: 2 },
+    })
     await cluster.settle(NAME)
     expect(database.prepare("SELECT cents FROM account WHERE name = 'three-replicas'").pluck().get()).toBe(3)
   })
@@ -134,9 +148,14 @@ describe("SQLite's errors", () => {
     await (await handle(0)).run("INSERT OR IGNORE INTO account (id, name, cents) VALUES (1, 'first', 0)")
     for (const index of [0, 1]) {
       const database = await handle(index)
-      const unique = await failureOf(database.run("INSERT INTO account (name, cents) SELECT name, 1 FROM account WHERE id = 1"))
+      const unique = await failureOf(
+        database.run('INSERT INTO account (name, cents) SELECT name, 1 FROM account WHERE id = 1'),
+      )
       expect(unique).toBeInstanceOf(BetterSqlite3.SqliteError)
-      expect(unique).toMatchObject({ code: 'SQLITE_CONSTRAINT_UNIQUE', message: 'UNIQUE constraint failed: account.name' })
+      expect(unique).toMatchObject({
+        code: 'SQLITE_CONSTRAINT_UNIQUE',
+        message: 'UNIQUE constraint failed: account.name',
+      })
       const aborted = await failureOf(database.run('UPDATE account SET cents = -1 WHERE id = 1'))
       expect(aborted).toMatchObject({ code: 'SQLITE_CONSTRAINT_TRIGGER', message: 'no debt' })
       const syntax = await failureOf(database.run('SELEKT 1'))
@@ -153,7 +172,13 @@ describe("SQLite's errors", () => {
       database.run('INSERT INTO child (account) VALUES (987654)'),
       database.run("INSERT INTO account (name, cents) VALUES ('group-3', 1)"),
     ])
-    expect(results.map((result) => result.status)).toEqual(['fulfilled', 'rejected', 'fulfilled', 'rejected', 'fulfilled'])
+    expect(results.map((result) => result.status)).toEqual([
+      'fulfilled',
+      'rejected',
+      'fulfilled',
+      'rejected',
+      'fulfilled',
+    ])
     expect(database.prepare("SELECT count(*) FROM account WHERE name LIKE 'group-%'").pluck().get()).toBe(3)
     expect(results[3]).toMatchObject({ reason: { code: 'SQLITE_CONSTRAINT_FOREIGNKEY' } })
   })
@@ -177,13 +202,24 @@ describe('a local handle', () => {
       { sql: "INSERT OR REPLACE INTO shape VALUES (1, 'a'), (2, 'b')" },
     ])
     const sql = 'SELECT id, value FROM shape ORDER BY id'
-    expect(database.prepare(sql).all()).toEqual([{ id: 1, value: 'a' }, { id: 2, value: 'b' }])
-    expect(database.prepare(sql).raw().all()).toEqual([[1, 'a'], [2, 'b']])
+    expect(database.prepare(sql).all()).toEqual([
+      { id: 1, value: 'a' },
+      { id: 2, value: 'b' },
+    ])
+    expect(database.prepare(sql).raw().all()).toEqual([
+      [1, 'a'],
+      [2, 'b'],
+    ])
     expect(database.prepare(sql).pluck().all()).toEqual([1, 2])
     expect(database.prepare(sql).safeIntegers().get()).toEqual({ id: 1n, value: 'a' })
     expect([...database.prepare(sql).iterate()]).toHaveLength(2)
     expect(database.prepare('SELECT value FROM shape WHERE id = @id').pluck().get({ id: 2 })).toBe('b')
-    expect(database.prepare(sql).columns().map((column) => column.name)).toEqual(['id', 'value'])
+    expect(
+      database
+        .prepare(sql)
+        .columns()
+        .map((column) => column.name),
+    ).toEqual(['id', 'value'])
   })
 
   it('an iterator keeps its state while writes go on, and a read transaction sees one state', async () => {
@@ -193,7 +229,9 @@ describe('a local handle', () => {
     await database.run("UPDATE shape SET value = 'changed'")
     expect(iterator.next().value).toBe('b')
     expect(iterator.next().done).toBe(true)
-    expect(database.readTransaction((read) => read.prepare('SELECT DISTINCT value FROM shape').pluck().all())).toEqual(['changed'])
+    expect(database.readTransaction((read) => read.prepare('SELECT DISTINCT value FROM shape').pluck().all())).toEqual([
+      'changed',
+    ])
   })
 })
 
@@ -212,11 +250,19 @@ describe('procedures and functions', () => {
       ),
     )
     await (await handle(0)).run("INSERT INTO account (name, cents) VALUES ('from', 100), ('to', 0)")
-    expect(await procedures[1]!({ from: 'from', to: 'to', cents: 30 })).toEqual({ moved: 30, at: new Date(0), big: 2n ** 62n, none: undefined })
+    expect(await procedures[1]!({ from: 'from', to: 'to', cents: 30 })).toEqual({
+      moved: 30,
+      at: new Date(0),
+      big: 2n ** 62n,
+      none: undefined,
+    })
     const refused = await failureOf(procedures[2]!({ from: 'from', to: 'to', cents: 1000 }))
     expect(refused).toMatchObject({ code: 'SQLITE_CONSTRAINT_TRIGGER', message: 'no debt' })
     await cluster.settle(NAME)
-    const balances = (await handle(2)).prepare("SELECT cents FROM account WHERE name IN ('from', 'to') ORDER BY name").pluck().all()
+    const balances = (await handle(2))
+      .prepare("SELECT cents FROM account WHERE name IN ('from', 'to') ORDER BY name")
+      .pluck()
+      .all()
     expect(balances).toEqual([70, 30])
   })
 
@@ -234,7 +280,11 @@ describe('procedures and functions', () => {
       ),
     )
     expect(await failureOf(calling!('promise'))).toMatchObject({ code: 'ASYNC_PROCEDURE', outcome: 'not-applied' })
-    expect(await failureOf(calling!('throw'))).toMatchObject({ name: 'TypeError', message: 'on purpose', code: 'E_PURPOSE' })
+    expect(await failureOf(calling!('throw'))).toMatchObject({
+      name: 'TypeError',
+      message: 'on purpose',
+      code: 'E_PURPOSE',
+    })
     expect((await handle(1)).prepare("SELECT count(*) FROM account WHERE name = 'careless'").pluck().get()).toBe(0)
   })
 
@@ -244,9 +294,13 @@ describe('procedures and functions', () => {
     )
     const [gru, lhr] = cluster.nodes
     expect(await lhr!.rpc.primary(functions[1]!, 'x')).toEqual({ ran: 'node-0', caller: 'node-1', input: 'x' })
-    await expect.poll(() => lhr!.rpc.region('nrt', functions[1]!, 'y').catch(() => undefined), { timeout: 5_000 }).toMatchObject({ ran: 'node-2' })
+    await expect
+      .poll(() => lhr!.rpc.region('nrt', functions[1]!, 'y').catch(() => undefined), { timeout: 5_000 })
+      .toMatchObject({ ran: 'node-2' })
     expect(await gru!.rpc.node('node-1', functions[0]!, 'z')).toMatchObject({ ran: 'node-1', caller: 'node-0' })
-    expect(await failureOf(gru!.rpc.node('nobody', functions[0]!, '', { timeoutMs: 200 }))).toMatchObject({ code: 'NO_SUCH_NODE' })
+    expect(await failureOf(gru!.rpc.node('nobody', functions[0]!, '', { timeoutMs: 200 }))).toMatchObject({
+      code: 'NO_SUCH_NODE',
+    })
   })
 })
 
@@ -263,13 +317,19 @@ describe('migrations', () => {
       const httpPort = Number(new URL(late.primary.addresses.http).port)
       await late.stopNode(0)
       await late.startNode(0, { listen: { httpPort } })
-      expect(await failureOf(late.primary.database('late.db', { migrations: [{ name: '001', sql: 'CREATE TABLE other (b)' }] }))).toMatchObject({
+      expect(
+        await failureOf(
+          late.primary.database('late.db', { migrations: [{ name: '001', sql: 'CREATE TABLE other (b)' }] }),
+        ),
+      ).toMatchObject({
         code: 'MIGRATION_FAILED',
       })
       await late.primary.database('late.db', { migrations: more })
       expect((await gated).prepare("SELECT count(*) FROM sqlite_schema WHERE name IN ('c', 'e')").pluck().get()).toBe(2)
       const third = await late.startNode(2)
-      const missing = await failureOf(third.database('late.db', { migrations: [...more, { name: '003', sql: 'SELECT 1' }], timeoutMs: 500 }))
+      const missing = await failureOf(
+        third.database('late.db', { migrations: [...more, { name: '003', sql: 'SELECT 1' }], timeoutMs: 500 }),
+      )
       expect(missing).toMatchObject({ code: 'SCHEMA_NOT_READY' })
     } finally {
       await late.close()
@@ -284,18 +344,26 @@ describe('bad input is refused by name', () => {
     const near = { dataDir: '/nowhere', lease: { kind: 'static', primary: true }, dataDri: 'x' } as never
     expect((await failureOf(openCluster(near))) as Error).toMatchObject({ hint: 'Did you mean "dataDir"?' })
     const database = await handle(1)
-    expect(await failureOf(database.run('SELECT 1', [], { awiat: 'none' } as never))).toMatchObject({ hint: 'Did you mean "await"?' })
+    expect(await failureOf(database.run('SELECT 1', [], { awiat: 'none' } as never))).toMatchObject({
+      hint: 'Did you mean "await"?',
+    })
   })
 
   it('a listener beyond loopback without a key', async () => {
     const error = await failureOf(
-      openCluster({ dataDir: `${cluster.directory}/open`, lease: { kind: 'static', primary: true }, listen: { host: '0.0.0.0' } }),
+      openCluster({
+        dataDir: `${cluster.directory}/open`,
+        lease: { kind: 'static', primary: true },
+        listen: { host: '0.0.0.0' },
+      }),
     )
     expect(error).toMatchObject({ code: 'INSECURE_LISTENER' })
   })
 
   it('a data directory that a live node owns', async () => {
-    const error = await failureOf(openCluster({ dataDir: cluster.dataDirOf(0), lease: { kind: 'static', primary: true } }))
+    const error = await failureOf(
+      openCluster({ dataDir: cluster.dataDirOf(0), lease: { kind: 'static', primary: true } }),
+    )
     expect(isClusterError(error, 'DATA_DIR_IN_USE')).toBe(true)
   })
 
@@ -307,7 +375,19 @@ describe('bad input is refused by name', () => {
 
   it('statements that belong to the cluster, each by its word', async () => {
     const database = await handle(1)
-    for (const sql of ['BEGIN', 'COMMIT', 'END', 'ROLLBACK', 'SAVEPOINT a', 'RELEASE a', "ATTACH 'x' AS y", 'DETACH y', 'CREATE TEMP TABLE t (a)', 'PRAGMA journal_mode = DELETE', 'PRAGMA synchronous = OFF']) {
+    for (const sql of [
+      'BEGIN',
+      'COMMIT',
+      'END',
+      'ROLLBACK',
+      'SAVEPOINT a',
+      'RELEASE a',
+      "ATTACH 'x' AS y",
+      'DETACH y',
+      'CREATE TEMP TABLE t (a)',
+      'PRAGMA journal_mode = DELETE',
+      'PRAGMA synchronous = OFF',
+    ]) {
       expect(await failureOf(database.run(sql))).toMatchObject({ code: 'STATEMENT_REFUSED', outcome: 'not-applied' })
     }
   })

@@ -1,15 +1,12 @@
 /**
  * I1, I2, I7, I9 through SIGKILL and SIGSTOP: nodes die at any moment, also while they start, and come back by themselves.
  *
- * Real: nodes as processes on one machine, with files, sockets and SQLite of their own; signals; the `sqlite3` shell and plain
- * better-sqlite3 as other programs on the primary's file. Not real: a power cut (what a process wrote stays written).
- * What may be lost: a write whose caller was told that its outcome is unknown. Nothing that was acknowledged, and nothing that another
- * program committed.
+ * Real: nodes as processes on one machine, with files, sockets and SQLite of their own; signals. Not real: a power cut (what a process
+ * wrote stays written).
+ * What may be lost: a write whose caller was told that its outcome is unknown. Nothing that was acknowledged.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { describe, expect, test } from 'vitest'
-import { commitAndDie, ForeignLoop } from '../support/foreign-program.ts'
-import { shell } from '../support/foreign-shell.ts'
+import { expect, test } from 'vitest'
 import { ProcessCluster } from '../support/process-cluster.ts'
 import { Random, seedOfRun } from '../support/random.ts'
 import { TRACKED_SCHEMA, TrackedWrites } from '../support/tracked-writes.ts'
@@ -104,80 +101,6 @@ test('a primary that stood still for a while answers honestly, and goes on', asy
   await writes.expectHonest(cluster.node(1))
   expectOnlyTornLogs(cluster)
 })
-
-const FOREIGN = [
-  'CREATE TABLE theirs (id INTEGER PRIMARY KEY, body BLOB)',
-  'INSERT INTO theirs VALUES (1, randomblob(9000))',
-  'DELETE FROM entry',
-]
-
-describe('what another program commits while the primary is down is replicated when it is back', () => {
-  test.each([
-    // As when the primary itself dies between a commit and its log.
-    { end: 'killed', wal: 'left', commit: commitAndDie, isSnapshot: false },
-    { end: 'killed', wal: 'copied back', commit: commitByShell, isSnapshot: true },
-    { end: 'stopped', wal: 'left', commit: commitAndDie, isSnapshot: false },
-    { end: 'stopped', wal: 'copied back', commit: commitByShell, isSnapshot: true },
-  ])('primary $end, WAL $wal', async ({ end, commit, isSnapshot }) => {
-    await using cluster = await ProcessCluster.start(2, { database: NAME })
-    await cluster.primary.batch(NAME, TRACKED_SCHEMA)
-    for (let id = 1; id <= 20; id++)
-      await cluster.node(1).run(NAME, 'INSERT INTO entry VALUES (?, 0, randomblob(5000))', [id])
-    await cluster.settle(1)
-    const start = await cluster.logStart(1)
-    const { position } = await cluster.primary.facts(NAME)
-    await (end === 'killed' ? cluster.primary.kill() : cluster.primary.stop())
-    await commit(cluster.fileOf(0), FOREIGN)
-    await cluster.startNode(0)
-    await expect
-      .poll(async () => cluster.node(1).read(NAME, "SELECT count(*) FROM sqlite_schema WHERE name = 'theirs'"), {
-        timeout: 20_000,
-      })
-      .toEqual([[1]])
-    await cluster.expectEqual(1)
-    expect(
-      await cluster.node(1).read(NAME, 'SELECT (SELECT count(*) FROM theirs), (SELECT count(*) FROM entry)'),
-    ).toEqual([[1, 0]])
-    // All of it is one transaction more, as a record or, where nothing proves that the file continues the log, as a snapshot.
-    expect((await cluster.primary.facts(NAME)).position.txid).toBe(position.txid + 1n)
-    expect((await cluster.logStart(1)) !== start).toBe(isSnapshot)
-    const warned = [...new Set(cluster.warningsOf().map(({ name, node }) => `${name} on node ${node}`))]
-    expect(warned).toEqual(isSnapshot ? ['history-restarted on node 0', 'seeded-again on node 1'] : [])
-    // Writes go on.
-    await cluster.node(1).run(NAME, 'INSERT INTO entry VALUES (1, 0, NULL)')
-    await cluster.expectEqual(1)
-  })
-
-  test.each(['killed', 'stopped'])(
-    'a program goes on writing while the primary is %s and started again',
-    async (end) => {
-      await using cluster = await ProcessCluster.start(2, { database: NAME })
-      await cluster.primary.batch(NAME, TRACKED_SCHEMA)
-      await cluster.settle(1)
-      const start = await cluster.logStart(1)
-      await using loop = await ForeignLoop.start(cluster.fileOf(0), 'INSERT INTO entry (caller) VALUES (0)', 5)
-      for (let kill = 1; kill <= 3; kill++) {
-        await cluster.node(1).run(NAME, 'UPDATE tally SET count = count + 1')
-        await (end === 'killed' ? cluster.primary.kill() : cluster.primary.stop())
-        await sleep(50)
-        await cluster.startNode(0)
-      }
-      const committed = await loop.stop()
-      await cluster.node(1).run(NAME, 'UPDATE tally SET count = count + 1')
-      await cluster.expectEqual(1)
-      expect(
-        await cluster.node(1).read(NAME, 'SELECT (SELECT count(*) FROM entry), (SELECT count FROM tally)'),
-      ).toEqual([[committed, 4]])
-      expect(committed).toBeGreaterThan(10)
-      expect(await cluster.logStart(1)).toBe(start)
-      expectOnlyTornLogs(cluster)
-    },
-  )
-})
-
-async function commitByShell(file: string, statements: readonly string[]): Promise<void> {
-  await shell(file, statements.join(';'))
-}
 
 /** It gets some way into its start, and no further. */
 async function killWhileStarting(cluster: ProcessCluster, index: number, random: Random): Promise<void> {

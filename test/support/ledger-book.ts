@@ -20,7 +20,8 @@ export const BOOK_SCHEMA: readonly SqlStatement[] = [
   { sql: 'INSERT INTO pair VALUES (1, 0, 0)' },
   { sql: 'CREATE TABLE account (id INTEGER PRIMARY KEY, balance INTEGER NOT NULL)' },
   {
-    sql: `INSERT INTO account SELECT value, 0 FROM json_each('[${Array.from({ length: ACCOUNTS }, (_, i) => i + 1)}]')`,
+    sql: `INSERT INTO account WITH RECURSIVE n (id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < ?) SELECT id, 0 FROM n`,
+    params: [ACCOUNTS],
   },
   { sql: 'CREATE TABLE filler (id INTEGER PRIMARY KEY, version INTEGER NOT NULL, bytes BLOB)' },
   { sql: 'INSERT INTO filler VALUES (1, 0, NULL)' },

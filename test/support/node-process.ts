@@ -34,12 +34,6 @@ export type NodeCommand =
     }
   /** All rows of a read, as arrays of values. */
   | { readonly kind: 'read'; readonly database: string; readonly sql: string; readonly params: readonly SqlValue[] }
-  | {
-      readonly kind: 'wait-for'
-      readonly database: string
-      readonly position: Position
-      readonly timeoutMs: number
-    }
   | { readonly kind: 'status' }
   | { readonly kind: 'close' }
 
@@ -107,10 +101,11 @@ function failureOf(error: unknown): NodeFailure {
 
 /** Only what survives the channel. */
 function plain(details: Readonly<Record<string, unknown>>): Record<string, unknown> {
-  const entries = Object.entries(details).filter(([, value]) => typeof value !== 'function')
-  return Object.fromEntries(
-    entries.map(([name, value]) => [name, typeof value === 'object' ? JSON.stringify(value) : value]),
-  )
+  try {
+    return structuredClone(details)
+  } catch {
+    return { unreadable: Object.keys(details).join(', ') }
+  }
 }
 
 class Commands {
@@ -132,11 +127,9 @@ class Commands {
         const statement = this.#database(command.database).prepare(command.sql).raw()
         return statement.all(...command.params)
       }
-      case 'wait-for':
-        return this.#database(command.database).waitFor(command.position, { timeoutMs: command.timeoutMs })
       case 'status':
         return this.#cluster.status()
-      case 'close':
+      default:
         return this.#cluster.close()
     }
   }

@@ -7,10 +7,19 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { type ClusterOptions, type ClusterWarning, formatPosition, type LogOptions } from '@litefleet/core'
+import { setTimeout as sleep } from 'node:timers/promises'
+import {
+  type ClusterOptions,
+  type ClusterWarning,
+  formatPosition,
+  type LogOptions,
+  type Position,
+} from '@litefleet/core'
 import { expect } from 'vitest'
 import { differingPages, imageOf, integrityOf } from './images.ts'
 import { ProcessNode } from './process-node.ts'
+
+const SETTLE_TIMEOUT_MS = 30_000
 
 export interface ProcessClusterOptions {
   /** Opened on every node. */
@@ -111,28 +120,25 @@ export class ProcessCluster implements AsyncDisposable {
     return this.warnings.filter((warning) => (name === undefined ? warning.name !== 'stream' : warning.name === name))
   }
 
-  /** Waits until the replicas show what the primary shows when nothing more is written. */
+  /** Waits until the replicas are where the primary is, when nothing more is written. */
   async settle(...replicas: readonly number[]): Promise<void> {
     const { position } = await this.primary.facts(this.database)
     for (const index of replicas) {
-      await this.node(index)
-        .waitFor(this.database, position)
-        .catch(async (error: unknown) => {
-          console.log(
-            'DEBUG',
-            index,
-            await this.node(index).status(),
-            await this.primary.status(),
-            this.warnings,
-            this.node(index).printed,
-          )
-          throw error
-        })
-      // A replica that is ahead of a primary that starts another history must come back to it.
-      await expect
-        .poll(async () => formatPosition((await this.node(index).facts(this.database)).position), { timeout: 20_000 })
-        .toBe(formatPosition(position))
+      const deadlineMs = performance.now() + SETTLE_TIMEOUT_MS
+      // Not `waitFor`: a replica may have to come back from another history, on which it is ahead.
+      while (!isSame((await this.node(index).facts(this.database)).position, position)) {
+        if (performance.now() > deadlineMs) await this.#explain(index)
+        await sleep(10)
+      }
     }
+  }
+
+  /** Says where everybody stands when a replica does not come to where the primary is. */
+  async #explain(index: number): Promise<never> {
+    const facts = await Promise.all([0, index].map((node) => this.node(node).facts(this.database)))
+    const stand = facts.map(({ position, state, stateReason }) => `${formatPosition(position)} ${state} ${stateReason}`)
+    const warnings = this.warnings.map(({ node, message }) => `node ${node}: ${message}`).join('\n')
+    throw new Error(`node ${index} stands at ${stand[1]}, the primary at ${stand[0]}\n${warnings}`)
   }
 
   /** After `settle`: every page of the replicas is the primary's, and SQLite finds nothing wrong with any of them. */
@@ -161,4 +167,8 @@ export class ProcessCluster implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
   }
+}
+
+function isSame(a: Position, b: Position): boolean {
+  return a.txid === b.txid && a.checksum === b.checksum
 }

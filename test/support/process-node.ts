@@ -7,7 +7,7 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import path from 'node:path'
-import type { ClusterWarning, Outcome, Position, SqlStatement, SqlValue, WriteOptions } from '@litefleet/core'
+import type { ClusterWarning, Outcome, SqlStatement, SqlValue, WriteOptions } from '@litefleet/core'
 import type {
   NodeCall,
   NodeCommand,
@@ -107,10 +107,6 @@ export class ProcessNode {
   /** A local read; rows as arrays of values. */
   read(database: string, sql: string, params: readonly SqlValue[] = []): Promise<readonly (readonly SqlValue[])[]> {
     return this.#call({ kind: 'read', database, sql, params }) as Promise<readonly (readonly SqlValue[])[]>
-  }
-
-  async waitFor(database: string, position: Position, timeoutMs = 20_000): Promise<void> {
-    await this.#call({ kind: 'wait-for', database, position, timeoutMs })
   }
 
   status(): Promise<NodeStatus> {

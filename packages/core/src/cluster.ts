@@ -42,7 +42,13 @@ import { loadPeerProtocol, PROTOCOL_VERSION } from './peer/protocol.ts'
 import { requireSecureListener } from './peer/secure-listener.ts'
 import { ReplicaPositions } from './position/replica-positions.ts'
 import { defineProcedure, type Procedure, type ProcedureBody } from './procedure/procedure.ts'
-import { defineRemoteFunction, type RemoteFunction, type RemoteFunctionBody, type RpcOptions, resolveRpcOptions } from './procedure/remote-function.ts'
+import {
+  defineRemoteFunction,
+  type RemoteFunction,
+  type RemoteFunctionBody,
+  type RpcOptions,
+  resolveRpcOptions,
+} from './procedure/remote-function.ts'
 import { admitOperation } from './request/admit-operation.ts'
 import { type DatabaseName, databaseName } from './request/database-name.ts'
 import type { PlainValue } from './request/plain-value.ts'
@@ -76,10 +82,24 @@ export interface ProcedureDefinition<Input, Output> extends ProcedureBody<Input,
 
 /** Calls of functions on other nodes, like Fly.RPC: by role, by region, by name. */
 export interface Rpc {
-  primary<I extends PlainValue, O extends PlainValue>(fn: RemoteFunction<I, O>, input: I, options?: RpcOptions): Promise<O>
+  primary<I extends PlainValue, O extends PlainValue>(
+    fn: RemoteFunction<I, O>,
+    input: I,
+    options?: RpcOptions,
+  ): Promise<O>
   /** The nearest node of the region. */
-  region<I extends PlainValue, O extends PlainValue>(region: string, fn: RemoteFunction<I, O>, input: I, options?: RpcOptions): Promise<O>
-  node<I extends PlainValue, O extends PlainValue>(name: string, fn: RemoteFunction<I, O>, input: I, options?: RpcOptions): Promise<O>
+  region<I extends PlainValue, O extends PlainValue>(
+    region: string,
+    fn: RemoteFunction<I, O>,
+    input: I,
+    options?: RpcOptions,
+  ): Promise<O>
+  node<I extends PlainValue, O extends PlainValue>(
+    name: string,
+    fn: RemoteFunction<I, O>,
+    input: I,
+    options?: RpcOptions,
+  ): Promise<O>
 }
 
 /** Opens a node of a cluster. Throws what is wrong with options, platform, data directory or listeners. */
@@ -170,7 +190,15 @@ export class Cluster implements AsyncDisposable {
     const peerOptions = resolvePeerOptions()
     const hello = () => ({ ...this.#card(), clusterId: this.#identity.clusterId ?? '', databases: this.#epochTables() })
     const adoptClusterId = (id: string): void => this.#identity.adopt(id)
-    this.#peers = new PeerPool({ clock, protocol, options: peerOptions, keys, random: Math.random, hello, adoptClusterId })
+    this.#peers = new PeerPool({
+      clock,
+      protocol,
+      options: peerOptions,
+      keys,
+      random: Math.random,
+      hello,
+      adoptClusterId,
+    })
     const executeHere = (call: WriteCall, context: WriteContext) => this.#executeHere(call, context)
     this.#forwarder = new Forwarder({
       clock,
@@ -180,7 +208,8 @@ export class Cluster implements AsyncDisposable {
       functions: this.#runner,
       requestIds: this.#requestIds,
       executeHere,
-      awaitLocal: (database, position, deadlineMs) => this.#engine.require(database).tracker.waitFor(position, deadlineMs),
+      awaitLocal: (database, position, deadlineMs) =>
+        this.#engine.require(database).tracker.waitFor(position, deadlineMs),
     })
     const handler = new ForwardHandler({
       clock,
@@ -337,9 +366,13 @@ export class Cluster implements AsyncDisposable {
   ): Procedure<Input, Output> {
     rejectUnknownOptions(definition, ['database', 'input', 'run'], `procedure "${name}"`)
     const { database, ...body } = definition
-    if (!(database instanceof Database)) invalidOption(`procedure "${name}"`, 'database', database, 'a handle from cluster.database()')
+    if (!(database instanceof Database))
+      invalidOption(`procedure "${name}"`, 'database', database, 'a handle from cluster.database()')
     const engine = this.#engine.require(databaseName(database.name))
-    return defineProcedure({ name, database: engine.name, table: engine.procedures, write: (call) => this.#write(call) }, body)
+    return defineProcedure(
+      { name, database: engine.name, table: engine.procedures, write: (call) => this.#write(call) },
+      body,
+    )
   }
 
   /** Registers a function that `rpc` can run on this node, and answers how other nodes name it. It may be asynchronous. */
@@ -394,7 +427,9 @@ export class Cluster implements AsyncDisposable {
 
   #engineRole(): EngineRole {
     const { role } = this.#leadership
-    return role.kind === 'primary' || role.kind === 'candidate' ? { kind: 'primary', epoch: role.term.epoch } : { kind: 'replica' }
+    return role.kind === 'primary' || role.kind === 'candidate'
+      ? { kind: 'primary', epoch: role.term.epoch }
+      : { kind: 'replica' }
   }
 
   #write(call: WriteCall): Promise<WriteAnswer> {
@@ -406,11 +441,18 @@ export class Cluster implements AsyncDisposable {
     this.#leadership.requirePrimary()
     requireAwaitable(call)
     const { operation, requestId, idempotencyKey } = call
-    const committed = await this.#engine.require(call.database).write({ operation, requestId, idempotencyKey, deadlineMs })
+    const committed = await this.#engine
+      .require(call.database)
+      .write({ operation, requestId, idempotencyKey, deadlineMs })
     return awaitReplicas(call, committed, this.#replicaPositions, deadlineMs)
   }
 
-  #call<I extends PlainValue, O extends PlainValue>(target: CallTarget, fn: RemoteFunction<I, O>, input: I, given: RpcOptions | undefined): Promise<O> {
+  #call<I extends PlainValue, O extends PlainValue>(
+    target: CallTarget,
+    fn: RemoteFunction<I, O>,
+    input: I,
+    given: RpcOptions | undefined,
+  ): Promise<O> {
     const { timeoutMs } = resolveRpcOptions(given)
     // What the function on the other node answers is what it was declared to answer, or a defect of the deployment.
     return this.#forwarder.call(target, fn.functionName, input, timeoutMs) as Promise<O>
@@ -444,7 +486,14 @@ export class Cluster implements AsyncDisposable {
       const { pageSize, pageCount } = database.facts()
       for (const { position } of positions) {
         const timestampMs = this.#clock.nowMs()
-        this.#streamServer.publish({ kind: 'tx', database: database.name, position, pageSize, commit: pageCount, timestampMs })
+        this.#streamServer.publish({
+          kind: 'tx',
+          database: database.name,
+          position,
+          pageSize,
+          commit: pageCount,
+          timestampMs,
+        })
       }
     })
   }
@@ -456,7 +505,12 @@ export class Cluster implements AsyncDisposable {
 
   #createLease(): Lease {
     const { lease, clusterKeys, node } = this.#options
-    const info = new InfoClient({ keys: clusterKeys, nodeName: node.name, clusterId: () => this.#identity.clusterId, clock: this.#clock })
+    const info = new InfoClient({
+      keys: clusterKeys,
+      nodeName: node.name,
+      clusterId: () => this.#identity.clusterId,
+      clock: this.#clock,
+    })
     return createStaticLease({
       primary: lease.primary,
       clock: this.#clock,
@@ -483,7 +537,14 @@ export class Cluster implements AsyncDisposable {
   #card() {
     const { grpc, http } = this.addresses
     const { name, region } = this.#options.node
-    return { nodeId: this.#nodeId.toString('hex'), nodeName: name, region, grpcAddress: grpc, httpUrl: http, role: this.#leadership.role.kind }
+    return {
+      nodeId: this.#nodeId.toString('hex'),
+      nodeName: name,
+      region,
+      grpcAddress: grpc,
+      httpUrl: http,
+      role: this.#leadership.role.kind,
+    }
   }
 
   #self() {

@@ -7,7 +7,14 @@ const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve)
 function start(task: (signal: AbortSignal, progress: () => void) => Promise<void>) {
   const clock = new ManualClock()
   const delays: number[] = []
-  const loop = new RunLoop({ clock, minDelayMs: 100, maxDelayMs: 400, random: () => 1, task, onFailure: (_, delayMs) => delays.push(delayMs) })
+  const loop = new RunLoop({
+    clock,
+    minDelayMs: 100,
+    maxDelayMs: 400,
+    random: () => 1,
+    task,
+    onFailure: (_, delayMs) => delays.push(delayMs),
+  })
   loop.start()
   return { clock, delays, loop }
 }

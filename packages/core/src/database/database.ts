@@ -52,7 +52,11 @@ export class Database {
   /** @internal Use `cluster.database()`. */
   constructor(parts: DatabaseParts) {
     this.#parts = parts
-    this.#reader = new LocalReader({ database: parts.engine.name, clock: parts.clock, open: () => parts.engine.openReader() })
+    this.#reader = new LocalReader({
+      database: parts.engine.name,
+      clock: parts.clock,
+      open: () => parts.engine.openReader(),
+    })
     this.#stopReplace = parts.engine.onReplace(() => this.#reader.closeConnections(REPLACE_WAIT_MS))
   }
 
@@ -87,7 +91,8 @@ export class Database {
   async run(sql: string, params?: SqlParams, options?: WriteOptions): Promise<RunAnswer> {
     const answer = await this.#write([params === undefined ? { sql } : { sql, params }], options, 'run')
     const [result] = answer.results
-    if (result === undefined) throw new ClusterError('INVALID_REQUEST', `database "${this.name}": the primary answered without a result`)
+    if (result === undefined)
+      throw new ClusterError('INVALID_REQUEST', `database "${this.name}": the primary answered without a result`)
     return { ...result, ...receiptOf(answer) }
   }
 
@@ -119,7 +124,11 @@ export class Database {
     await this.#reader.close(REPLACE_WAIT_MS)
   }
 
-  async #write(statements: readonly SqlStatement[], options: WriteOptions | undefined, what: string): Promise<BatchAnswer> {
+  async #write(
+    statements: readonly SqlStatement[],
+    options: WriteOptions | undefined,
+    what: string,
+  ): Promise<BatchAnswer> {
     const where = `database "${this.name}": ${what}`
     if (!Array.isArray(statements) || statements.length === 0) {
       throw new ClusterError('INVALID_REQUEST', `${where} needs at least one statement`)
@@ -130,7 +139,8 @@ export class Database {
       requestId: undefined,
       ...resolveWriteOptions(options, where),
     })
-    if (answer.result.kind !== 'batch') throw new ClusterError('INVALID_REQUEST', `${where}: the primary answered something else`)
+    if (answer.result.kind !== 'batch')
+      throw new ClusterError('INVALID_REQUEST', `${where}: the primary answered something else`)
     return { results: answer.result.results, ...receiptOf(answer) }
   }
 }

@@ -114,9 +114,13 @@ export class LocalReader {
 export function prepareRead(connection: Connection, sql: string, database: string): PreparedStatement {
   const verdict = classifyRead(sql)
   if (verdict.kind === 'refused') {
-    throw new ClusterError('STATEMENT_REFUSED', `database "${database}": ${verdict.word} is not allowed on a local handle`, {
-      hint: 'Use readTransaction() for several reads of one state; connection settings belong in the setup hook.',
-    })
+    throw new ClusterError(
+      'STATEMENT_REFUSED',
+      `database "${database}": ${verdict.word} is not allowed on a local handle`,
+      {
+        hint: 'Use readTransaction() for several reads of one state; connection settings belong in the setup hook.',
+      },
+    )
   }
   const statement = connection.prepare(sql)
   if (!statement.readonly) {

@@ -44,7 +44,9 @@ const RECORD = `INSERT INTO ${TABLE} (name, hash, applied_at) VALUES (?, ?, ?)`
 
 /** @throws MIGRATION_FAILED on the primary, SCHEMA_NOT_READY on a replica */
 export async function migrate(given: Migrations, parts: MigrateParts): Promise<void> {
-  const wanted = (typeof given === 'string' ? readDirectory(given, parts.disk) : [...given]).toSorted((a, b) => (a.name < b.name ? -1 : 1))
+  const wanted = (typeof given === 'string' ? readDirectory(given, parts.disk) : [...given]).toSorted((a, b) =>
+    a.name < b.name ? -1 : 1,
+  )
   if (parts.isPrimary()) await runMissing(wanted, parts)
   else await waitForAll(wanted, parts)
 }
@@ -52,9 +54,14 @@ export async function migrate(given: Migrations, parts: MigrateParts): Promise<v
 function readDirectory(directory: string, disk: Disk): Migration[] {
   const names = disk.list('migrations.list', directory).filter((name) => name.endsWith('.sql'))
   if (names.length === 0) {
-    throw new ClusterError('MIGRATION_FAILED', `no *.sql files in ${directory}`, { hint: 'Check the path; it is relative to the working directory.' })
+    throw new ClusterError('MIGRATION_FAILED', `no *.sql files in ${directory}`, {
+      hint: 'Check the path; it is relative to the working directory.',
+    })
   }
-  return names.map((name) => ({ name, sql: disk.readWhole('migrations.read', `${directory}/${name}`)?.toString('utf8') ?? '' }))
+  return names.map((name) => ({
+    name,
+    sql: disk.readWhole('migrations.read', `${directory}/${name}`)?.toString('utf8') ?? '',
+  }))
 }
 
 async function runMissing(wanted: readonly Migration[], { database, clock, deadlineMs }: MigrateParts): Promise<void> {
@@ -79,7 +86,10 @@ async function runMissing(wanted: readonly Migration[], { database, clock, deadl
   }
 }
 
-async function waitForAll(wanted: readonly Migration[], { database, engine, clock, deadlineMs }: MigrateParts): Promise<void> {
+async function waitForAll(
+  wanted: readonly Migration[],
+  { database, engine, clock, deadlineMs }: MigrateParts,
+): Promise<void> {
   const missing = (): string | undefined => {
     const applied = appliedOf(database)
     return wanted.find(({ name, sql }) => !isApplied(applied, name, hashOf(sql), database.name))?.name
@@ -89,27 +99,37 @@ async function waitForAll(wanted: readonly Migration[], { database, engine, cloc
     try {
       await next
     } catch (error) {
-      throw new ClusterError('SCHEMA_NOT_READY', `database "${database.name}": migration "${absent}" has not arrived from the primary`, {
-        cause: error,
-        details: { migration: absent, waitedUntilMs: clock.monotonicMs() },
-        hint: 'Deploy the primary first, or raise timeoutMs.',
-      })
+      throw new ClusterError(
+        'SCHEMA_NOT_READY',
+        `database "${database.name}": migration "${absent}" has not arrived from the primary`,
+        {
+          cause: error,
+          details: { migration: absent, waitedUntilMs: clock.monotonicMs() },
+          hint: 'Deploy the primary first, or raise timeoutMs.',
+        },
+      )
     }
   }
 }
 
 function appliedOf(database: Database): readonly Applied[] {
   const exists = database.prepare('SELECT 1 FROM sqlite_schema WHERE name = ?').get(TABLE)
-  return exists === undefined ? [] : database.prepare<Applied & Record<string, unknown>>(`SELECT name, hash FROM ${TABLE}`).all()
+  return exists === undefined
+    ? []
+    : database.prepare<Applied & Record<string, unknown>>(`SELECT name, hash FROM ${TABLE}`).all()
 }
 
 function isApplied(applied: readonly Applied[], name: string, hash: string, database: string): boolean {
   const found = applied.find((row) => row.name === name)
   if (found === undefined) return false
   if (found.hash === hash) return true
-  throw new ClusterError('MIGRATION_FAILED', `database "${database}": the text of migration "${name}" changed after it ran`, {
-    hint: 'Restore its text and put the change into a new migration.',
-  })
+  throw new ClusterError(
+    'MIGRATION_FAILED',
+    `database "${database}": the text of migration "${name}" changed after it ran`,
+    {
+      hint: 'Restore its text and put the change into a new migration.',
+    },
+  )
 }
 
 function hashOf(sql: string): string {

@@ -10,7 +10,8 @@ export function rejectUnknownOptions(given: object, known: readonly string[], wh
   for (const key of Object.keys(given)) {
     if (known.includes(key)) continue
     const near = closest(key, known)
-    const hint = distance(key, near) <= Math.max(2, key.length / 3) ? `Did you mean "${near}"?` : `Known: ${known.join(', ')}.`
+    const hint =
+      distance(key, near) <= Math.max(2, key.length / 3) ? `Did you mean "${near}"?` : `Known: ${known.join(', ')}.`
     throw new ClusterError('INVALID_OPTION', `${where}: unknown option "${key}"`, { hint })
   }
 }

@@ -33,8 +33,12 @@ export async function awaitReplicas(
   const outcome = await replicas.waitFor(level, database, { position, epoch }, deadlineMs)
   const answer: WriteAnswer = { ...common, level: outcome.level, uncounted: outcome.uncounted }
   if (outcome.ended === 'reached') return answer
-  throw new ClusterError('NOT_YET_VISIBLE', `database "${database}": committed, but "${formatAwaitLevel(level)}" was not reached in time`, {
-    details: { ...answer, asked: level, reached: outcome.level, replicas: outcome.count, ended: outcome.ended },
-    hint: 'The write is applied. Do not repeat it; wait for the position, or check the replicas with `litefleet status`.',
-  })
+  throw new ClusterError(
+    'NOT_YET_VISIBLE',
+    `database "${database}": committed, but "${formatAwaitLevel(level)}" was not reached in time`,
+    {
+      details: { ...answer, asked: level, reached: outcome.level, replicas: outcome.count, ended: outcome.ended },
+      hint: 'The write is applied. Do not repeat it; wait for the position, or check the replicas with `litefleet status`.',
+    },
+  )
 }

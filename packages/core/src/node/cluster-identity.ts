@@ -44,10 +44,14 @@ export class ClusterIdentity {
   adopt(clusterId: string): void {
     if (this.#clusterId === clusterId) return
     if (this.#clusterId !== undefined) {
-      throw new ClusterError('CLUSTER_MISMATCH', `this node belongs to cluster ${this.#clusterId}, not to ${clusterId}`, {
-        details: { here: this.#clusterId, there: clusterId },
-        hint: 'Point the node at the primary of its own cluster, or give it an empty data directory.',
-      })
+      throw new ClusterError(
+        'CLUSTER_MISMATCH',
+        `this node belongs to cluster ${this.#clusterId}, not to ${clusterId}`,
+        {
+          details: { here: this.#clusterId, there: clusterId },
+          hint: 'Point the node at the primary of its own cluster, or give it an empty data directory.',
+        },
+      )
     }
     this.#directory.writeClusterId(clusterId)
     this.#clusterId = clusterId
@@ -66,7 +70,11 @@ export class ClusterIdentity {
   }
 
   #remember(newest: Epoch): void {
-    this.#disk.replaceDurably('identity.write-epoch', this.#epochFile, Buffer.from(`${String(newest).padStart(16, '0')}\n`))
+    this.#disk.replaceDurably(
+      'identity.write-epoch',
+      this.#epochFile,
+      Buffer.from(`${String(newest).padStart(16, '0')}\n`),
+    )
     this.#newestEpoch = newest
   }
 

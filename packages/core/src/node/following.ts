@@ -24,6 +24,7 @@ export interface FollowingParts extends Omit<StreamSinkParts, 'primaryUrl' | 'on
 export class Following {
   readonly #parts: FollowingParts
   #sink: StreamSink | undefined
+  #primaryUrl: string | undefined
   #changes: Promise<void> = Promise.resolve()
   #isClosed = false
 
@@ -31,14 +32,20 @@ export class Following {
     this.#parts = parts
   }
 
-  /** Follows the primary at this URL, and no other; `undefined`: none. */
+  /** Follows the primary at this URL, and no other; `undefined`: none. A connection to the same URL goes on: it may carry a snapshot. */
   follow(primaryUrl: string | undefined): void {
     this.#change(async () => {
+      if (this.#sink?.isConnected === true && this.#primaryUrl === primaryUrl) return
       await this.#sink?.close()
       this.#sink = undefined
+      this.#primaryUrl = primaryUrl
       if (primaryUrl === undefined || this.#isClosed) return
       const { databases, onFailure } = this.#parts
-      this.#sink = new StreamSink({ ...this.#parts, primaryUrl, onFailure: (error, _delayMs, database) => onFailure(error, database) })
+      this.#sink = new StreamSink({
+        ...this.#parts,
+        primaryUrl,
+        onFailure: (error, _delayMs, database) => onFailure(error, database),
+      })
       for (const database of databases()) this.#add(database)
     })
   }

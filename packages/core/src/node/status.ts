@@ -50,7 +50,20 @@ export function nodeStatus(parts: StatusParts): NodeStatus {
 }
 
 function databaseStatus(facts: DatabaseFacts, { standings, liteFs }: StatusParts): DatabaseStatus {
-  const { name, state, position, epoch, durable, lagMs, pageSize, pageCount, logBytes, logRecords, walFrames, queuedWrites } = facts
+  const {
+    name,
+    state,
+    position,
+    epoch,
+    durable,
+    lagMs,
+    pageSize,
+    pageCount,
+    logBytes,
+    logRecords,
+    walFrames,
+    queuedWrites,
+  } = facts
   return {
     name,
     state: state.kind,
@@ -75,7 +88,15 @@ function replicaStatus({ nodeId, name, region, report }: ReplicaStanding): Repli
 }
 
 function liteFsStatus(name: string): ReplicaStatus {
-  return { nodeId: '', nodeName: name, region: '', counted: false, durable: undefined, applied: undefined, epoch: NO_EPOCH }
+  return {
+    nodeId: '',
+    nodeName: name,
+    region: '',
+    counted: false,
+    durable: undefined,
+    applied: undefined,
+    epoch: NO_EPOCH,
+  }
 }
 
 function cardOf(primary: PrimaryInfo): NodeCard {

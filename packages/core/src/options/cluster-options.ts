@@ -91,7 +91,8 @@ export function resolveClusterOptions(given: ClusterOptions, env: NodeJS.Process
   rejectUnknownOptions(node, ['name', 'region'], `${WHERE}: node`)
   rejectUnknownOptions(listen, ['host', 'grpcPort', 'httpPort'], `${WHERE}: listen`)
   rejectUnknownOptions(advertise, ['grpc', 'http'], `${WHERE}: advertise`)
-  if (typeof given.dataDir !== 'string' || given.dataDir === '') invalidOption(WHERE, 'dataDir', given.dataDir, 'the path of a directory')
+  if (typeof given.dataDir !== 'string' || given.dataDir === '')
+    invalidOption(WHERE, 'dataDir', given.dataDir, 'the path of a directory')
   return Object.freeze({
     dataDir: given.dataDir,
     lease: resolveLease(given.lease),
@@ -118,7 +119,12 @@ function resolveLease(lease: StaticLeaseOptions | undefined): StaticLeaseOptions
   if (lease.primary === true) return lease
   const url = typeof lease.primary === 'object' ? lease.primary.url : undefined
   if (url === undefined || !/^http:\/\/[^/]+\/?$/.test(url)) {
-    invalidOption(WHERE, 'lease.primary', lease.primary, 'true, or { url: "http://host:port" } of the primary\'s HTTP listener')
+    invalidOption(
+      WHERE,
+      'lease.primary',
+      lease.primary,
+      'true, or { url: "http://host:port" } of the primary\'s HTTP listener',
+    )
   }
   return { kind: 'static', primary: { url: url.replace(/\/$/, '') } }
 }

@@ -33,7 +33,7 @@ describe('PositionTracker', () => {
     const waits = [9, 6, 8, 7].map((number) => tracker.waitFor(at(number), 1000).then(() => woken.push(number)))
     tracker.advance([tracked(6), tracked(7)])
     await Promise.all([waits[1], waits[3]])
-    expect(woken.toSorted()).toEqual([6, 7])
+    expect(woken.toSorted((a, b) => a - b)).toEqual([6, 7])
     tracker.advance([tracked(8), tracked(9)])
     await Promise.all(waits)
     expect(woken).toHaveLength(4)

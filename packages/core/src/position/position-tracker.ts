@@ -86,7 +86,10 @@ export class PositionTracker {
     }
     if (this.#waiters.length >= this.#waitersMax) {
       return Promise.reject(
-        new ClusterError('WAIT_TIMEOUT', `database "${this.#options.database}": ${this.#waitersMax} callers already wait`),
+        new ClusterError(
+          'WAIT_TIMEOUT',
+          `database "${this.#options.database}": ${this.#waitersMax} callers already wait`,
+        ),
       )
     }
     return new Promise((resolve, reject) => {

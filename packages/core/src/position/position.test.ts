@@ -14,7 +14,14 @@ describe('text forms are those of LiteFS', () => {
   })
 
   it('and nothing else is taken for one', () => {
-    for (const text of ['', '1/2', '0000000000000274', '0000000000000274/b8a8000000000001/', '0000000000000274/08a8000000000001', '000000000000027G/b8a8000000000001']) {
+    for (const text of [
+      '',
+      '1/2',
+      '0000000000000274',
+      '0000000000000274/b8a8000000000001/',
+      '0000000000000274/08a8000000000001',
+      '000000000000027G/b8a8000000000001',
+    ]) {
       expect(parsePosition(text), text).toBeUndefined()
     }
     expect(parseTxid('00000000000002AB')).toBeUndefined()

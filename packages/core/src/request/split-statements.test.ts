@@ -3,12 +3,18 @@ import { splitStatements } from './split-statements.ts'
 
 describe('splitStatements', () => {
   it('splits at semicolons and drops empty statements', () => {
-    expect(splitStatements('CREATE TABLE a (b);;\n ; INSERT INTO a VALUES (1)')).toEqual(['CREATE TABLE a (b)', 'INSERT INTO a VALUES (1)'])
+    expect(splitStatements('CREATE TABLE a (b);;\n ; INSERT INTO a VALUES (1)')).toEqual([
+      'CREATE TABLE a (b)',
+      'INSERT INTO a VALUES (1)',
+    ])
   })
 
   it('leaves semicolons in strings, names and comments alone', () => {
     const sql = `INSERT INTO a VALUES (';') -- ; not here\n; SELECT "x;y", [p;q] /* ; */ FROM a;`
-    expect(splitStatements(sql)).toEqual([`INSERT INTO a VALUES (';') -- ; not here`, 'SELECT "x;y", [p;q] /* ; */ FROM a'])
+    expect(splitStatements(sql)).toEqual([
+      `INSERT INTO a VALUES (';') -- ; not here`,
+      'SELECT "x;y", [p;q] /* ; */ FROM a',
+    ])
   })
 
   it('keeps a trigger whole, with CASE … END and several statements inside', () => {
@@ -16,11 +22,9 @@ describe('splitStatements', () => {
       SELECT CASE WHEN new.b < 0 THEN RAISE(ABORT, 'no; never') END;
       UPDATE a SET b = 1;
     END`
-    expect(splitStatements(`${trigger};\nCREATE TEMP TRIGGER u AFTER DELETE ON a BEGIN SELECT 1; END; SELECT 2`)).toEqual([
-      trigger,
-      'CREATE TEMP TRIGGER u AFTER DELETE ON a BEGIN SELECT 1; END',
-      'SELECT 2',
-    ])
+    expect(
+      splitStatements(`${trigger};\nCREATE TEMP TRIGGER u AFTER DELETE ON a BEGIN SELECT 1; END; SELECT 2`),
+    ).toEqual([trigger, 'CREATE TEMP TRIGGER u AFTER DELETE ON a BEGIN SELECT 1; END', 'SELECT 2'])
   })
 
   it('answers nothing for nothing', () => {

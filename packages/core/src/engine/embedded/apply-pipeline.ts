@@ -144,7 +144,8 @@ export class ApplyPipeline {
     const batch: LtxRecord[] = []
     let bytes = 0
     for (const record of this.#queue) {
-      if (batch.length > 0 && (bytes + record.bytes.length > BATCH_BYTES_MAX || batch.length >= BATCH_RECORDS_MAX)) break
+      if (batch.length > 0 && (bytes + record.bytes.length > BATCH_BYTES_MAX || batch.length >= BATCH_RECORDS_MAX))
+        break
       batch.push(record)
       bytes += record.bytes.length
     }

@@ -49,10 +49,14 @@ export function commitBatch(batch: readonly WriteJob[], parts: CommitParts): 'ra
   try {
     announceCommits(parts)
   } catch (error) {
-    const unknown = new ClusterError('WRITE_OUTCOME_UNKNOWN', `database "${parts.database}": committed, but not announced`, {
-      cause: error,
-      hint: 'Repeat the request under the same request id, or resolve it, once the database takes writes again.',
-    })
+    const unknown = new ClusterError(
+      'WRITE_OUTCOME_UNKNOWN',
+      `database "${parts.database}": committed, but not announced`,
+      {
+        cause: error,
+        hint: 'Repeat the request under the same request id, or resolve it, once the database takes writes again.',
+      },
+    )
     parts.fail(error)
     for (const [index, job] of batch.entries()) {
       const outcome = outcomes[index]

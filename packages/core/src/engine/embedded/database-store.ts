@@ -62,7 +62,10 @@ export class DatabaseStore {
     })
     const { cutBytes, cutRecords } = log.recovery
     if (cutBytes > 0) {
-      options.warn('log-cut', `database "${options.name}": ${cutBytes} torn bytes were cut off the end of the log`, { cutBytes, cutRecords })
+      options.warn('log-cut', `database "${options.name}": ${cutBytes} torn bytes were cut off the end of the log`, {
+        cutBytes,
+        cutRecords,
+      })
     }
     return new DatabaseStore(options, log)
   }

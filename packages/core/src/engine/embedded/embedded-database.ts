@@ -99,7 +99,8 @@ export class EmbeddedDatabase implements EngineDatabase, StreamableDatabase {
       nodeId: this.#options.nodeId,
       requestIds: this.#options.requestIds,
       requirePrimary: () => this.#options.requirePrimary(),
-      onFailure: (error) => this.#setState({ kind: 'stopped', reason: error instanceof Error ? error.message : String(error) }),
+      onFailure: (error) =>
+        this.#setState({ kind: 'stopped', reason: error instanceof Error ? error.message : String(error) }),
     }
     this.#primary = (await PrimaryMode.open(options)) ?? (await this.#openAfterApplying(options))
     this.#setState({ kind: 'ready' })
@@ -113,12 +114,14 @@ export class EmbeddedDatabase implements EngineDatabase, StreamableDatabase {
 
   async write(write: LocalWrite): Promise<CommittedWrite> {
     this.#options.requirePrimary()
-    if (this.#primary === undefined) throw new ClusterError('NOT_PRIMARY', `database "${this.name}" is a replica's on this node`)
+    if (this.#primary === undefined)
+      throw new ClusterError('NOT_PRIMARY', `database "${this.name}" is a replica's on this node`)
     return this.#primary.write(write)
   }
 
   openReader(): Connection {
-    if (!this.#store.isFileOpen) throw new ClusterError('CLOSED', `database "${this.name}" has no copy on this node yet`)
+    if (!this.#store.isFileOpen)
+      throw new ClusterError('CLOSED', `database "${this.name}" has no copy on this node yet`)
     return this.#store.file.connect({ readonly: true })
   }
 
@@ -216,7 +219,8 @@ export class EmbeddedDatabase implements EngineDatabase, StreamableDatabase {
   prune(keepAfter: Txid | undefined): void {
     if (this.#state.kind === 'stopped') return
     // The primary's file and its WAL, which SQLite has synced, hold everything that was announced.
-    const durableInDatabase = this.#primary === undefined ? this.#replica?.durableInDatabase.txid : this.tracker.current.position.txid
+    const durableInDatabase =
+      this.#primary === undefined ? this.#replica?.durableInDatabase.txid : this.tracker.current.position.txid
     if (durableInDatabase !== undefined) this.#store.log.prune({ keepAfter, durableInDatabase })
   }
 

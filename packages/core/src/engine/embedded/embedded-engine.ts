@@ -111,7 +111,15 @@ export class EmbeddedEngine {
   async #open(name: DatabaseName, role: EngineRole): Promise<EmbeddedDatabase> {
     if (this.#isClosed) throw new ClusterError('CLOSED', 'the node was closed')
     const { disk, clock, directory, log, setup, warn, nodeId, requestIds } = this.#options
-    const store = DatabaseStore.open({ name, directory: directory.databaseDirectory(GROUP, name), disk, clock, log, setup, warn })
+    const store = DatabaseStore.open({
+      name,
+      directory: directory.databaseDirectory(GROUP, name),
+      disk,
+      clock,
+      log,
+      setup,
+      warn,
+    })
     const database = new EmbeddedDatabase({
       store,
       nodeId,

@@ -15,7 +15,12 @@ import { ClusterError } from '../../errors/cluster-error.ts'
 import type { Position } from '../../position/position.ts'
 import type { TrackedPosition } from '../../position/position-tracker.ts'
 import { packPageMap, type PinnedPages } from '../../snapshot/page-source.ts'
-import { openImageSpool, openSnapshotSpool, type SnapshotSpool, type SpoolRequest } from '../../snapshot/snapshot-writer.ts'
+import {
+  openImageSpool,
+  openSnapshotSpool,
+  type SnapshotSpool,
+  type SpoolRequest,
+} from '../../snapshot/snapshot-writer.ts'
 import type { Connection } from '../../sqlite/connection.ts'
 import { type PinnedSnapshot, ReadPin } from '../../sqlite/read-pin.ts'
 import { WalIndexReader } from '../../sqlite/wal-index-reader.ts'
@@ -98,8 +103,9 @@ export class LiveSnapshots {
     const pin = new ReadPin(connection, new WalIndexReader(files))
     try {
       for (let tries = 0; tries < PIN_TRIES; tries++) {
-        const { position } = settle()
+        // Looked at before everything is captured: a commit that comes after that shows in the pin.
         const before = headerNow(files)
+        const { position } = settle()
         const pinned = pin.pin()
         if (before.mxFrame === pinned.mxFrame && before.salt1 === pinned.salt1 && before.salt2 === pinned.salt2) {
           return { connection, pin, position, pages: pagesOf(files, pageSize, pinned) }
@@ -112,7 +118,10 @@ export class LiveSnapshots {
       throw error
     }
     connection.close()
-    throw new ClusterError('DATABASE_BUSY', `database "${store.options.name}": other processes commit too fast to take a snapshot`)
+    throw new ClusterError(
+      'DATABASE_BUSY',
+      `database "${store.options.name}": other processes commit too fast to take a snapshot`,
+    )
   }
 }
 

@@ -106,7 +106,13 @@ export class PrimaryMode {
       database: name,
       writer,
       procedures,
-      ledger: new RequestLedger({ database: name, writer, clock, ids: options.requestIds, options: resolveLedgerOptions() }),
+      ledger: new RequestLedger({
+        database: name,
+        writer,
+        clock,
+        ids: options.requestIds,
+        options: resolveLedgerOptions(),
+      }),
       // The write lock is ours: what others committed before is captured now, so that the next record is our batch.
       afterBegin: () => this.#announceForeign(),
     })
@@ -193,7 +199,12 @@ export class PrimaryMode {
     }
     if (identity === undefined) return undefined
     const { capture } = this.#started
-    return { position: capture.position, epoch: this.#options.store.log.tail.epoch, checksums: capture.checksums, identity }
+    return {
+      position: capture.position,
+      epoch: this.#options.store.log.tail.epoch,
+      checksums: capture.checksums,
+      identity,
+    }
   }
 
   #run(batch: Parameters<typeof commitBatch>[0]): 'ran' | 'busy' {
@@ -206,7 +217,10 @@ export class PrimaryMode {
     try {
       const { files } = this.#started.file
       if (!files.areLinked) {
-        throw new ClusterError('STORAGE_FAILED', `the files of database "${this.#parts.database}" were moved or deleted while they were in use`)
+        throw new ClusterError(
+          'STORAGE_FAILED',
+          `the files of database "${this.#parts.database}" were moved or deleted while they were in use`,
+        )
       }
       this.#checkpointer.run({
         onCaptured: (records) => announceRecords(records, this.#parts),
@@ -277,7 +291,8 @@ function start(options: PrimaryModeOptions, file: OpenFile, standing: Standing):
     guards.open()
     const { checksum } = file.checksums
     const common = { files: file.files, guards, checksums: file.checksums, pageSize: file.pageSize, nodeId, clock }
-    const captureFrom = (position: Position): WalCapture => new WalCapture({ ...common, position, cursor: cursorNow(file.files) })
+    const captureFrom = (position: Position): WalCapture =>
+      new WalCapture({ ...common, position, cursor: cursorNow(file.files) })
 
     if (standing.kind === 'known') {
       log.recordEpochStart({ epoch, firstTxid: nextTxid(standing.position.txid), checksumBefore: checksum })
@@ -285,7 +300,11 @@ function start(options: PrimaryModeOptions, file: OpenFile, standing: Standing):
     }
 
     const before = log.tail.position
-    log.recordEpochStart({ epoch, firstTxid: nextTxid(before.txid), checksumBefore: before.txid === 0n ? NO_CHECKSUM : before.checksum })
+    log.recordEpochStart({
+      epoch,
+      firstTxid: nextTxid(before.txid),
+      checksumBefore: before.txid === 0n ? NO_CHECKSUM : before.checksum,
+    })
     if (standing.kind === 'unknown') {
       const continuity = openCursor(file.files, lastRecord(store), file.pageSize)
       const fromStart = standing.isFileAtTail ? cursorAtStart(headerNow(file.files)) : undefined
@@ -300,10 +319,14 @@ function start(options: PrimaryModeOptions, file: OpenFile, standing: Standing):
           return { file, guards, capture, position: record.postApply }
         }
       }
-      warn('history-restarted', `database "${name}": its file does not continue its log; replicas will be seeded again`, {
-        log: formatPosition(before),
-        reason: continuity.kind === 'broken' ? continuity.reason : 'other-checksum',
-      })
+      warn(
+        'history-restarted',
+        `database "${name}": its file does not continue its log; replicas will be seeded again`,
+        {
+          log: formatPosition(before),
+          reason: continuity.kind === 'broken' ? continuity.reason : 'other-checksum',
+        },
+      )
     }
     // This state exists only as a snapshot, not as a record.
     const position: Position = { txid: nextTxid(before.txid), checksum }
@@ -320,10 +343,14 @@ function requireFile(store: DatabaseStore): void {
   const { position } = store.log.tail
   if (position.txid === 0n || store.hasFile()) return
   const { directory, name } = store.options
-  throw new ClusterError('NOT_A_DATABASE', `the file ${store.databasePath} is missing or empty, but database "${name}" had come to ${formatPosition(position)}`, {
-    details: { file: store.databasePath, position: formatPosition(position) },
-    hint: `Put the file of another node or of a backup in its place, or remove the directory ${directory} to begin anew with an empty database.`,
-  })
+  throw new ClusterError(
+    'NOT_A_DATABASE',
+    `the file ${store.databasePath} is missing or empty, but database "${name}" had come to ${formatPosition(position)}`,
+    {
+      details: { file: store.databasePath, position: formatPosition(position) },
+      hint: `Put the file of another node or of a backup in its place, or remove the directory ${directory} to begin anew with an empty database.`,
+    },
+  )
 }
 
 function lastRecord(store: DatabaseStore): LtxRecord | undefined {

@@ -41,7 +41,9 @@ export interface StandingQuestion {
   readonly saved: SavedState | undefined
 }
 
-export async function findStanding(question: StandingQuestion): Promise<{ standing: Standing; checksums: PageChecksums }> {
+export async function findStanding(
+  question: StandingQuestion,
+): Promise<{ standing: Standing; checksums: PageChecksums }> {
   const { files, log, pageSize } = question
   const header = headerNow(files)
   const trusted = trustedState(question, header.mxFrame)

@@ -73,7 +73,9 @@ export class ReplicaMode implements StreamReceiver {
     if (!store.hasFile()) return onSeeding('there is no copy on this node yet')
     const standing = await this.#openFile(undefined)
     if (standing.kind !== 'known') {
-      return this.#diverge(new ClusterError('POSITION_DIVERGED', 'the file on this node is in a state that its log does not know'))
+      return this.#diverge(
+        new ClusterError('POSITION_DIVERGED', 'the file on this node is in a state that its log does not know'),
+      )
     }
     assert(this.#applying !== undefined, 'an open file has its applier')
     applyLogged(this.#applying.applier, store.log, standing.position)
@@ -103,7 +105,8 @@ export class ReplicaMode implements StreamReceiver {
   }
 
   records(ltx: readonly Buffer[]): void | Promise<void> {
-    if (this.#applying === undefined || this.#needsSeed) throw new ClusterError('STREAM_FAILED', 'records arrived before a snapshot')
+    if (this.#applying === undefined || this.#needsSeed)
+      throw new ClusterError('STREAM_FAILED', 'records arrived before a snapshot')
     // What does not continue our position, or is damaged, ends the connection; the primary then decides by our true position.
     return this.#applying.pipeline.accept(ltx)
   }
@@ -227,20 +230,28 @@ export class ReplicaMode implements StreamReceiver {
     const { store, tracker } = this.#options
     const { position } = tracker.current
     if (position.txid === 0n || this.#needsSeed) return
-    store.options.warn('seeded-again', `database "${store.options.name}": the primary sends a snapshot instead of what follows ${formatPosition(position)}`, {
-      position: formatPosition(position),
-      epoch: tracker.current.epoch,
-    })
+    store.options.warn(
+      'seeded-again',
+      `database "${store.options.name}": the primary sends a snapshot instead of what follows ${formatPosition(position)}`,
+      {
+        position: formatPosition(position),
+        epoch: tracker.current.epoch,
+      },
+    )
   }
 
   /** The log or the database cannot be written to: what is there is served, nothing more is taken. */
   #stop(error: unknown): void {
     const { store, onStopped } = this.#options
-    this.#stoppedBy = new ClusterError('DATABASE_STOPPED', `database "${store.options.name}" takes no more transactions on this node`, {
-      cause: error,
-      details: { reason: messageOf(error) },
-      hint: 'Remove the cause (is the disk full?) and restart the node.',
-    })
+    this.#stoppedBy = new ClusterError(
+      'DATABASE_STOPPED',
+      `database "${store.options.name}" takes no more transactions on this node`,
+      {
+        cause: error,
+        details: { reason: messageOf(error) },
+        hint: 'Remove the cause (is the disk full?) and restart the node.',
+      },
+    )
     store.options.warn('stopped', this.#stoppedBy.message, { reason: messageOf(error) })
     onStopped(messageOf(error))
   }

@@ -125,7 +125,14 @@ export class PowerCutDisk implements Disk {
     change(inode, { kind: 'write', offset: position, bytes })
   }
 
-  async writeAside(operation: string, fd: number, source: Uint8Array, offset: number, length: number, position: number): Promise<void> {
+  async writeAside(
+    operation: string,
+    fd: number,
+    source: Uint8Array,
+    offset: number,
+    length: number,
+    position: number,
+  ): Promise<void> {
     this.write(operation, fd, source, offset, length, position)
   }
 
