@@ -101,7 +101,7 @@ describe('a write from any node', () => {
     const error = await failureOf(
       database.run("INSERT INTO account (name, cents) VALUES ('three-replicas', 3)", [], {
         await: { replicas: 3 },
-        timeoutMs: 700,
+        timeoutMs: 4_000,
       }),
     )
     expect(error).toBeInstanceOf(ClusterError)

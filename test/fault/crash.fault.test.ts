@@ -13,10 +13,12 @@ import { TRACKED_SCHEMA, TrackedWrites } from '../support/tracked-writes.ts'
 
 const NAME = 'app.db'
 const KILLS = 10
+/** Nothing is removed from a log, so that its start tells whether a snapshot came. */
+const KEEP_ALL = { retentionMs: 3_600_000, retentionBytes: 2 ** 40 }
 
 test('a primary killed again and again under writes from its replicas loses nothing, and they go on without a snapshot', async () => {
   const random = new Random(seedOfRun('kill the primary'))
-  await using cluster = await ProcessCluster.start(3, { database: NAME })
+  await using cluster = await ProcessCluster.start(3, { database: NAME, log: KEEP_ALL })
   await cluster.primary.batch(NAME, TRACKED_SCHEMA)
   await cluster.settle(1, 2)
   const starts = await logStarts(cluster)
@@ -35,7 +37,7 @@ test('a primary killed again and again under writes from its replicas loses noth
     const acknowledged = writes.newestTxid
     if (random.below(3) === 0) await killWhileStarting(cluster, 0, random)
     await cluster.startNode(0)
-    // TXIDs go on where they were, in a new epoch.
+    // TXIDs go on where they were.
     expect((await cluster.primary.facts(NAME)).position.txid).toBeGreaterThanOrEqual(acknowledged)
   }
   await writes.progress(5)
@@ -48,7 +50,7 @@ test('a primary killed again and again under writes from its replicas loses noth
 
 test('a replica killed again and again while records stream in comes back by itself, without a snapshot', async () => {
   const random = new Random(seedOfRun('kill a replica'))
-  await using cluster = await ProcessCluster.start(2, { database: NAME })
+  await using cluster = await ProcessCluster.start(2, { database: NAME, log: KEEP_ALL })
   await cluster.primary.batch(NAME, TRACKED_SCHEMA)
   await cluster.settle(1)
   const starts = await logStarts(cluster)

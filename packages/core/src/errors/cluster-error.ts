@@ -6,7 +6,7 @@ import { type ErrorCode, errorTable, type Outcome, type Retry } from './error-ta
 
 export interface ClusterErrorOptions {
   readonly cause?: unknown
-  /** Plain data about the failure: names, positions, the address to ask. Must survive JSON. */
+  /** Plain data about the failure: names, positions, the address to ask. Only values that cross the network (`PlainValue`). */
   readonly details?: Readonly<Record<string, unknown>> | undefined
   /** What the operator or developer can do about it. */
   readonly hint?: string | undefined
