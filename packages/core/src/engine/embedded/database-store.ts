@@ -101,12 +101,14 @@ export class DatabaseStore {
     const { disk, name, setup, clock } = this.options
     const saved = loadState(disk, this.#statePath)
     removeState(disk, this.#statePath)
-    const { pageSize } = prepareDatabaseFile(disk, this.databasePath, { mayCreate: options.mayCreate ?? false })
-    const anchor = openConnection(this.databasePath, { setup })
+    const { pageSize, anchor } = await unlessBusy(name, clock, () => ({
+      ...prepareDatabaseFile(disk, this.databasePath, { mayCreate: options.mayCreate ?? false }),
+      anchor: openConnection(this.databasePath, { setup }),
+    }))
     let files: LiveFiles | undefined
     try {
       files = LiveFiles.open(disk, this.databasePath)
-      const lock = await takeLock(name, clock, () => options.takeLock(files as LiveFiles, anchor))
+      const lock = await unlessBusy(name, clock, () => options.takeLock(files as LiveFiles, anchor))
       const { known } = options
       const { standing, checksums } =
         known === undefined
@@ -202,11 +204,12 @@ export interface ClosingState {
 const LOCK_WAIT_MS = 30_000
 const LOCK_RETRY_MS = 10
 
-async function takeLock<Lock>(name: string, clock: Clock, take: () => Lock): Promise<Lock> {
+/** Tries again while another process holds the write lock, or recovers the WAL of a process that died. */
+async function unlessBusy<Result>(name: string, clock: Clock, attempt: () => Result): Promise<Result> {
   const deadlineMs = clock.monotonicMs() + LOCK_WAIT_MS
   for (;;) {
     try {
-      return take()
+      return attempt()
     } catch (error) {
       if (!isBusy(error) && !isClusterError(error, 'DATABASE_BUSY')) throw error
       if (clock.monotonicMs() >= deadlineMs) {
