@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import { parseBenchOptions } from './bench-options.ts'
+import { lagsMs, percentile } from './lag.ts'
 import { atRate } from './open-loop.ts'
 import { formatRow, row } from './row.ts'
 import { alternate, median, rateInFlight } from './workload.ts'
@@ -69,4 +70,20 @@ test('no more calls are in flight than there are callers', async () => {
     running--
   })
   expect(most).toBe(4)
+})
+
+test('a lag ends at the first moment at or beyond the TXID; what a replica never showed is left out', () => {
+  const announced = [
+    [1, 10],
+    [2, 11],
+    [4, 20],
+    [5, 30],
+  ] as const
+  const shown = [
+    [2, 13],
+    [4, 21],
+  ] as const
+  expect(lagsMs(announced, shown)).toEqual([3, 2, 1])
+  expect(percentile([5, 1, 3], 50)).toBe(3)
+  expect(percentile([5, 1, 3], 99)).toBe(5)
 })

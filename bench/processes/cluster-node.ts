@@ -1,7 +1,7 @@
 /** One node of a Litefleet cluster, told what to do by the bench. */
 import { type Cluster, type Database, formatPosition, openCluster, parsePosition } from '@litefleet/core'
-import { createHistogram, type RecordableHistogram } from 'node:perf_hooks'
 import { serveParent } from '../child-program.ts'
+import { type Advance, machineMs } from '../lag.ts'
 import { itemUpdates } from '../items.ts'
 import { atRate } from '../open-loop.ts'
 import { rateInFlight } from '../workload.ts'
@@ -26,7 +26,7 @@ export interface OpenedNode {
 let cluster: Cluster | undefined
 let database: Database | undefined
 let stopWatching: (() => void) | undefined
-let lag: RecordableHistogram = createHistogram()
+let advances: Advance[] = []
 
 function db(): Database {
   if (database === undefined) throw new Error('open first')
@@ -74,27 +74,11 @@ function writeAtRate({ perSecond, sliceMs }: { perSecond: number; sliceMs: numbe
   return atRate(perSecond, sliceMs, writeTransaction)
 }
 
-/** Rows that carry the moment at which their write was asked for, on the clock that all processes of the machine share. */
-function writeMoments({ perSecond, sliceMs }: { perSecond: number; sliceMs: number }): Promise<number> {
-  return atRate(perSecond, sliceMs, () => db().run('INSERT INTO moments (at_ms) VALUES (?)', [machineMs()]))
-}
-
-/** From now on, measures how long after its write was asked for a row can be read here. */
-function watchMoments(): void {
-  const newer = db().prepare<{ id: number; at_ms: number }>('SELECT id, at_ms FROM moments WHERE id > ? ORDER BY id')
-  let lastId = (db().prepare('SELECT coalesce(max(id), 0) FROM moments').pluck().get() as unknown as number) ?? 0
-  lag = createHistogram()
+/** From now on, notes when a read on this node sees which TXID. */
+function watchAdvances(): void {
   stopWatching?.()
-  stopWatching = db().onAdvance(() => {
-    for (const { id, at_ms } of newer.all(lastId)) {
-      lastId = id
-      lag.record(Math.max(1, Math.round((machineMs() - at_ms) * 1e6)))
-    }
-  })
-}
-
-function lagMs(): { p50: number; p99: number; count: number } {
-  return { p50: lag.percentile(50) / 1e6, p99: lag.percentile(99) / 1e6, count: lag.count }
+  advances = []
+  stopWatching = db().onAdvance(({ txid }) => void advances.push([Number(txid), machineMs()]))
 }
 
 export interface CatchUp {
@@ -124,10 +108,6 @@ async function waitFor({ position }: { position: string }): Promise<void> {
   await db().waitFor(target, { timeoutMs: 60_000 })
 }
 
-function machineMs(): number {
-  return Number(process.hrtime.bigint()) / 1e6
-}
-
 async function close(): Promise<void> {
   stopWatching?.()
   await cluster?.close()
@@ -141,9 +121,8 @@ serveParent(
     insertInFlight,
     writeTransactions,
     writeAtRate,
-    writeMoments,
-    watchMoments,
-    lagMs,
+    watchAdvances,
+    takeAdvances: () => advances,
     catchUp,
     waitFor,
     position: () => formatPosition(db().position),

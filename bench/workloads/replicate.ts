@@ -1,8 +1,9 @@
 /**
  * Replication between processes on loopback.
  *
- * `replicate.lag.p50`, `.p99`: 1,000 transactions a second on the primary, two replicas; from the call of a write on the primary
- * to the moment at which a read on a replica sees its row, so commit, log and network are in it. In ms, over both replicas.
+ * `replicate.lag.p50`, `.p99`: 1,000 small transactions a second on the primary, two replicas; from the moment reads on the
+ * primary see a transaction to the moment reads on a replica do. In ms, over both replicas. Against three programs that do
+ * the same with files and sockets: append and fdatasync, send, append and fdatasync.
  * `replicate.apply`: a replica that was away catches up with small transactions: network, log, apply and checkpoints. MB of pages
  * per second, against SQLite itself committing such transactions (NORMAL, checkpoints included).
  * `replicate.reader`: point reads by another program on a replica's file while it applies 1,000 transactions a second, against
@@ -11,6 +12,7 @@
 import Database from 'better-sqlite3'
 import path from 'node:path'
 import { ChildProgram } from '../child-program.ts'
+import { type Advance, lagsMs, percentile } from '../lag.ts'
 import { CREATE_ITEMS, FILL_ITEMS, PAGES_PER_TRANSACTION } from '../items.ts'
 import type { CatchUp, OpenedNode } from '../processes/cluster-node.ts'
 import { type Row, row } from '../row.ts'
@@ -19,10 +21,7 @@ import { alternate, type BenchContext, type Workload } from '../workload.ts'
 const DATABASE = 'bench.db'
 const PER_SECOND = 1_000
 const PAGE_BYTES = 4_096
-const MIGRATIONS = [
-  `${CREATE_ITEMS};${FILL_ITEMS}`,
-  'CREATE TABLE moments (id INTEGER PRIMARY KEY, at_ms REAL NOT NULL)',
-]
+const MIGRATIONS = [`${CREATE_ITEMS};${FILL_ITEMS}`]
 
 interface Fleet {
   readonly context: BenchContext
@@ -58,19 +57,39 @@ async function measureLag(fleet: Fleet): Promise<readonly Row[]> {
   await using _lhr = lhr.program
   const nrt = await openReplica(fleet, 'nrt')
   await using _nrt = nrt.program
+  const { primary, context } = fleet
   const replicas = [lhr.program, nrt.program]
+  const sliceMs = context.quick ? 4_000 : 20_000
   // The first second warms the code up and is not measured.
-  await fleet.primary.ask('writeMoments', { perSecond: PER_SECOND, sliceMs: 1_000 })
-  for (const replica of replicas) await replica.ask('watchMoments')
-  await fleet.primary.ask('writeMoments', { perSecond: PER_SECOND, sliceMs: fleet.context.quick ? 4_000 : 20_000 })
-  const position = await fleet.primary.ask<string>('position')
+  await primary.ask('writeAtRate', { perSecond: PER_SECOND, sliceMs: 1_000 })
+  for (const node of [primary, ...replicas]) await node.ask('watchAdvances')
+  await primary.ask('writeAtRate', { perSecond: PER_SECOND, sliceMs })
+  const position = await primary.ask<string>('position')
   for (const replica of replicas) await replica.ask('waitFor', { position })
-  const lags = await Promise.all(replicas.map((replica) => replica.ask<{ p50: number; p99: number }>('lagMs')))
-  // The slower replica speaks for both.
+  const announced = await primary.ask<Advance[]>('takeAdvances')
+  const shown = await Promise.all(replicas.map((replica) => replica.ask<Advance[]>('takeAdvances')))
+  const lags = shown.flatMap((advances) => lagsMs(announced, advances))
+  const plain = await measurePlainLag(context.directory, sliceMs)
   return [
-    row('replicate.lag.p50', 'ms', Math.max(...lags.map((lag) => lag.p50)), null),
-    row('replicate.lag.p99', 'ms', Math.max(...lags.map((lag) => lag.p99)), null),
+    row('replicate.lag.p50', 'ms', percentile(lags, 50), percentile(plain, 50)),
+    row('replicate.lag.p99', 'ms', percentile(lags, 99), percentile(plain, 99)),
   ]
+}
+
+/** The same three processes with nothing but files and sockets. */
+async function measurePlainLag(directory: string, sliceMs: number): Promise<readonly number[]> {
+  await using sender = new ChildProgram('plain-follower.ts')
+  await using first = new ChildProgram('plain-follower.ts')
+  await using second = new ChildProgram('plain-follower.ts')
+  const followers = [first, second]
+  const ports = await Promise.all(
+    followers.map((follower, i) => follower.ask<number>('listen', { file: path.join(directory, `follower-${i}`) })),
+  )
+  await sender.ask('connect', { ports, file: path.join(directory, 'sender') })
+  await sender.ask('send', { perSecond: PER_SECOND, sliceMs: 1_000 })
+  for (const follower of followers) await follower.ask('takeLagsMs')
+  await sender.ask('send', { perSecond: PER_SECOND, sliceMs })
+  return (await Promise.all(followers.map((follower) => follower.ask<number[]>('takeLagsMs')))).flat()
 }
 
 async function measureApply(fleet: Fleet): Promise<Row> {
