@@ -52,6 +52,24 @@ const request: fc.Arbitrary<Request> = fc.record({
   key: fc.option(fc.nat(3), { nil: undefined, freq: 6 }),
 })
 
+function plain(...steps: Step[]): Request {
+  return { steps, asProcedure: false, id: undefined, key: undefined }
+}
+
+/** Has every kind of outcome, so that the mix has, whatever is drawn. */
+const ONE_OF_EACH: readonly (readonly Request[])[] = [
+  [{ ...plain({ kind: 'insert', b: 0 }), id: 0 }],
+  [
+    { ...plain({ kind: 'insert', b: 0 }), id: 0 },
+    { ...plain({ kind: 'delete', b: 0 }), id: 0 },
+    plain({ kind: 'insert', b: 0 }),
+    plain({ kind: 'insert', b: 7 }),
+    plain({ kind: 'child' }),
+  ],
+  [3, 3].map((n) => plain({ kind: 'add', n })),
+  [-2, -2, -2].map((n) => plain({ kind: 'add', n })),
+]
+
 function sqlOf(one: Step): { sql: string; params: number[] } {
   if (one.kind === 'add') return { sql: 'UPDATE t SET n = n + ?', params: [one.n] }
   if (one.kind === 'child') return { sql: 'INSERT INTO child VALUES (?)', params: [404] }
@@ -165,7 +183,7 @@ test('random requests in random groups end as if each had run alone, one after t
         }
       },
     ),
-    { numRuns: 80 },
+    { numRuns: 80, examples: [[ONE_OF_EACH.map((batch) => [...batch])]] },
   )
   // The mix is a mix only if everything in it happened.
   const expected = [
