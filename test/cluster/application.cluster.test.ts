@@ -224,6 +224,7 @@ describe('a local handle', () => {
 
   it('an iterator keeps its state while writes go on, and a read transaction sees one state', async () => {
     const database = await handle(1)
+    await cluster.settle(NAME)
     const iterator = database.prepare('SELECT value FROM shape ORDER BY id').pluck().iterate()
     expect(iterator.next().value).toBe('a')
     await database.run("UPDATE shape SET value = 'changed'")
