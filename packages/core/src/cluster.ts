@@ -6,7 +6,7 @@
  * drained → readers closed → databases closed (log flushed, page checksums saved) → data directory given back.
  */
 import { randomBytes } from 'node:crypto'
-import { systemClock } from './base/clock.ts'
+import type { Clock } from './base/clock.ts'
 import { RunLoop } from './base/run-loop.ts'
 import { Database } from './database/database.ts'
 import { migrate, type Migrations } from './database/migrations.ts'
@@ -15,7 +15,6 @@ import { EmbeddedEngine, type EngineRole, GROUP } from './engine/embedded/embedd
 import { ClusterError } from './errors/cluster-error.ts'
 import { invalidOption, rejectUnknownOptions } from './errors/unknown-option.ts'
 import { DataDirectory } from './files/data-directory.ts'
-import { realDisk } from './files/disk.ts'
 import { ForwardHandler } from './forward/forward-handler.ts'
 import { Forwarder } from './forward/forwarder.ts'
 import { FunctionRunner } from './forward/function-runner.ts'
@@ -30,6 +29,7 @@ import type { LeaseHolder } from './lease/lease-holder.ts'
 import { createStaticLease } from './lease/static-lease.ts'
 import { awaitReplicas, requireAwaitable } from './node/await-replicas.ts'
 import { ClusterIdentity } from './node/cluster-identity.ts'
+import { type NodeEnvironment, realEnvironment } from './node/environment.ts'
 import { Following } from './node/following.ts'
 import { Membership } from './node/membership.ts'
 import { nodeStatus } from './node/status.ts'
@@ -103,14 +103,19 @@ export interface Rpc {
 }
 
 /** Opens a node of a cluster. Throws what is wrong with options, platform, data directory or listeners. */
-export async function openCluster(options: ClusterOptions): Promise<Cluster> {
+export function openCluster(options: ClusterOptions): Promise<Cluster> {
+  return openClusterIn(realEnvironment, options)
+}
+
+/** @internal The same on a machine that a test made up. */
+export async function openClusterIn(environment: NodeEnvironment, options: ClusterOptions): Promise<Cluster> {
   const resolved = resolveClusterOptions(options, process.env)
   assertUsableSqlite()
   requireSecureListener(resolved.listen.host, resolved.clusterKeys.length > 0)
-  const directory = DataDirectory.open(realDisk, resolved.dataDir)
+  const directory = DataDirectory.open(environment.disk, resolved.dataDir)
   let cluster: Cluster
   try {
-    cluster = new Cluster(resolved, directory)
+    cluster = new Cluster(resolved, directory, environment)
   } catch (error) {
     directory.close()
     throw error
@@ -123,7 +128,8 @@ export class Cluster implements AsyncDisposable {
   /** Names of functions on other nodes are looked up there; register the same ones everywhere. */
   readonly rpc: Rpc
   readonly #options: ResolvedClusterOptions
-  readonly #clock = systemClock
+  readonly #environment: NodeEnvironment
+  readonly #clock: Clock
   readonly #nodeId = randomBytes(8)
   readonly #directory: DataDirectory
   readonly #identity: ClusterIdentity
@@ -149,19 +155,21 @@ export class Cluster implements AsyncDisposable {
   #closing: Promise<void> | undefined
 
   /** @internal Use `openCluster`. */
-  constructor(options: ResolvedClusterOptions, directory: DataDirectory) {
+  constructor(options: ResolvedClusterOptions, directory: DataDirectory, environment: NodeEnvironment) {
+    const { clock, disk, route } = environment
     this.#options = options
+    this.#environment = environment
+    this.#clock = clock
     this.#officeFailed.promise.catch(() => undefined) // a node that does not wait for it is no unhandled rejection
-    const clock = this.#clock
     const keys = options.clusterKeys
     this.#directory = directory
-    this.#identity = new ClusterIdentity(realDisk, this.#directory, GROUP)
+    this.#identity = new ClusterIdentity(disk, this.#directory, GROUP)
     this.#requestIds = new RequestIdSource(() => clock.nowMs(), randomBytes(6))
     this.#runner = new FunctionRunner(this.#functions, clock)
     this.#replicaPositions = new ReplicaPositions({ clock })
     this.#membership = new Membership({ clock, positions: this.#replicaPositions, self: () => this.#self() })
     this.#engine = new EmbeddedEngine({
-      disk: realDisk,
+      disk,
       clock,
       directory: this.#directory,
       log: options.log,
@@ -195,6 +203,7 @@ export class Cluster implements AsyncDisposable {
       protocol,
       options: peerOptions,
       keys,
+      route,
       random: Math.random,
       hello,
       adoptClusterId,
@@ -264,6 +273,7 @@ export class Cluster implements AsyncDisposable {
       clusterId: () => this.#identity.clusterId,
       adoptClusterId,
       clock,
+      route,
       random: Math.random,
       options: resolveStreamSinkOptions(),
       databases: () => this.#engine.databases,
@@ -351,7 +361,7 @@ export class Cluster implements AsyncDisposable {
     if (options.migrations !== undefined) {
       const engine = this.#engine.require(databaseName(name))
       const isPrimary = (): boolean => this.#leadership.isPrimary
-      await migrate(options.migrations, { database, engine, disk: realDisk, clock: this.#clock, isPrimary, deadlineMs })
+      await migrate(options.migrations, { database, engine, ...this.#environment, isPrimary, deadlineMs })
     }
     return database
   }
@@ -510,6 +520,7 @@ export class Cluster implements AsyncDisposable {
       nodeName: node.name,
       clusterId: () => this.#identity.clusterId,
       clock: this.#clock,
+      route: this.#environment.route,
     })
     return createStaticLease({
       primary: lease.primary,

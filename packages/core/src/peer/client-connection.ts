@@ -31,6 +31,8 @@ export interface ConnectionParts<Item> {
   readonly protocol: PeerProtocol
   readonly options: ResolvedPeerOptions
   readonly keys: ClusterKeys
+  /** Where to connect for an address, both `host:port`. */
+  route(address: string): string
   hello(): LocalHello
   /** Makes the message of requests that leave now. */
   batch(items: readonly Item[]): PeerMessage | undefined
@@ -97,7 +99,11 @@ export class ClientConnection<Item> {
     this.#token = signToken(keys, 'channel', { clusterId: ours.clusterId, nodeName: ours.nodeName }, clock.nowMs())
     const metadata = new Metadata()
     if (this.#token !== undefined) metadata.set('authorization', `Bearer ${this.#token}`)
-    this.#client = new Client(address, credentials.createInsecure(), channelOptions(options.messageBytesMax))
+    this.#client = new Client(
+      parts.route(address),
+      credentials.createInsecure(),
+      channelOptions(options.messageBytesMax),
+    )
     const method = protocol.peer['Channel']!
     this.#call = this.#client.makeBidiStreamRequest(
       method.path,

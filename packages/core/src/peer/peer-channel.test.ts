@@ -309,6 +309,7 @@ function pool(more: Partial<typeof PEER_DEFAULTS> = {}): PeerPool {
     protocol: loadPeerProtocol(),
     options: { ...PEER_DEFAULTS, ...QUICK, ...more },
     keys: [],
+    route: (address) => address,
     random: () => 0.5,
     hello: () => ({
       ...card,

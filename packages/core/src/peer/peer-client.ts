@@ -37,6 +37,8 @@ export interface PeerClientParts {
   readonly protocol: PeerProtocol
   readonly options: ResolvedPeerOptions
   readonly keys: ClusterKeys
+  /** Where to connect for an address, both `host:port`. */
+  route(address: string): string
   random(): number
   hello(): LocalHello
   /** This node has no cluster id yet and the other one told its own. */
@@ -154,6 +156,7 @@ export class PeerClient {
         protocol,
         options,
         keys,
+        route: (asked) => this.#parts.route(asked),
         hello: () => this.#parts.hello(),
         batch: (items) => this.#inFlight.message(items),
         opened: (connection) => {

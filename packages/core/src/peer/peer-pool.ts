@@ -22,6 +22,8 @@ export interface PeerPoolParts {
   readonly protocol: PeerProtocol
   readonly options: ResolvedPeerOptions
   readonly keys: ClusterKeys
+  /** Where to connect for an address, both `host:port`. */
+  route(address: string): string
   random(): number
   hello(): LocalHello
   adoptClusterId(clusterId: string): void

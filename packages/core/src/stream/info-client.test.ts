@@ -23,7 +23,14 @@ async function serve(handler: http.RequestListener): Promise<string> {
 }
 
 function client(o: Partial<ConstructorParameters<typeof InfoClient>[0]> = {}): InfoClient {
-  return new InfoClient({ keys: [], nodeName: 'b', clusterId: () => CLUSTER_ID, clock: systemClock, ...o })
+  return new InfoClient({
+    keys: [],
+    nodeName: 'b',
+    clusterId: () => CLUSTER_ID,
+    clock: systemClock,
+    route: (address) => address,
+    ...o,
+  })
 }
 
 afterEach(async () => {

@@ -3,6 +3,7 @@ import http from 'node:http'
 import type { Clock } from '../base/clock.ts'
 import { ClusterError } from '../errors/cluster-error.ts'
 import { type ClusterKeys, isTokenAnswer, signToken } from '../request/cluster-token.ts'
+import { addressOf } from './node-address.ts'
 import { type NodeInfo, parseNodeInfo } from './node-info.ts'
 import { HEADER, parseNodeId } from './stream-protocol.ts'
 
@@ -12,6 +13,8 @@ export interface InfoClientParts {
   readonly nodeName: string
   readonly clusterId: () => string | undefined
   readonly clock: Clock
+  /** Where to connect for an address, both `host:port`. */
+  route(address: string): string
   /** For the whole exchange. Default 2,000. */
   readonly timeoutMs?: number | undefined
 }
@@ -39,14 +42,16 @@ export class InfoClient {
    * @throws ClusterError `STREAM_FAILED` when nobody answers in time or the answer is no info document
    */
   async ask(url: string, signal?: AbortSignal): Promise<AnsweredInfo> {
-    const { keys, nodeName, clusterId, clock, timeoutMs = INFO_TIMEOUT_MS } = this.#parts
+    const { keys, nodeName, clusterId, clock, route, timeoutMs = INFO_TIMEOUT_MS } = this.#parts
     const token = signToken(keys, 'stream', { clusterId: clusterId() ?? '', nodeName }, clock.nowMs())
     const deadline = new AbortController()
     const timer = clock.setTimer(timeoutMs, () => deadline.abort(failed(url, `no answer within ${timeoutMs} ms`)))
     const stop = signal === undefined ? deadline.signal : AbortSignal.any([deadline.signal, signal])
     try {
+      const target = new URL(url)
       const { text, headers } = await get(
-        new URL('/info', url),
+        target,
+        addressOf(target, route),
         token === undefined ? {} : { [HEADER.token]: token },
         stop,
       )
@@ -69,15 +74,12 @@ export class InfoClient {
 
 async function get(
   url: URL,
+  address: { readonly host: string; readonly port: number },
   headers: Record<string, string>,
   signal: AbortSignal,
 ): Promise<{ text: string; headers: http.IncomingHttpHeaders }> {
   const response = await new Promise<http.IncomingMessage>((resolve, reject) => {
-    const { hostname, pathname } = url
-    const host = hostname.replace(/^\[|\]$/g, '')
-    const port = Number(url.port || (url.protocol === 'https:' ? '443' : '80'))
-    // Plain HTTP whatever the scheme says, as LiteFS.
-    http.get({ host, port, path: pathname, headers, signal, agent: false }, resolve).on('error', reject)
+    http.get({ ...address, path: '/info', headers, signal, agent: false }, resolve).on('error', reject)
   })
   const pieces: Buffer[] = []
   let bytes = 0

@@ -12,6 +12,7 @@ import net from 'node:net'
 import type { Clock } from '../base/clock.ts'
 import { RunLoop } from '../base/run-loop.ts'
 import { ClusterError } from '../errors/cluster-error.ts'
+import { addressOf } from './node-address.ts'
 import type { ResolvedStreamSinkOptions } from './stream-sink-options.ts'
 
 export interface PrimaryLinkOptions {
@@ -19,6 +20,8 @@ export interface PrimaryLinkOptions {
   readonly url: URL
   readonly options: ResolvedStreamSinkOptions
   readonly clock: Clock
+  /** Where to connect for an address, both `host:port`. */
+  route(address: string): string
   readonly random: () => number
   readonly onFailure: (error: unknown, delayMs: number) => void
 }
@@ -115,15 +118,16 @@ export class PrimaryLink {
   }
 
   #open(): ClientHttp2Session {
-    const { url, options } = this.#options
+    const { url, options, route } = this.#options
+    const { host, port } = addressOf(url, route)
     const session = http2.connect(url.origin, {
       maxSessionMemory: SESSION_MEMORY_MIB,
       settings: { initialWindowSize: options.streamWindowBytes, enablePush: false },
       // A plain connection whatever the scheme is: TLS is not spoken yet, by LiteFS neither.
       createConnection: () =>
         net.connect({
-          host: url.hostname.replace(/^\[|\]$/g, ''),
-          port: Number(url.port || (url.protocol === 'https:' ? '443' : '80')),
+          host,
+          port,
           noDelay: true,
           keepAlive: true,
           keepAliveInitialDelay: 30_000,

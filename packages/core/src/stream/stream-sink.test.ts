@@ -50,6 +50,7 @@ function follow(
     clusterId: () => CLUSTER_ID,
     adoptClusterId: () => undefined,
     clock: systemClock,
+    route: (address) => address,
     random: () => 0,
     onFailure: (error, _delayMs, database) => failures.push({ error, database }),
     ...o,

@@ -30,6 +30,8 @@ export interface StreamSinkParts {
   /** Stores the primary's cluster id durably; called when this node has none, before anything is taken from the primary. */
   readonly adoptClusterId: (clusterId: string) => void | Promise<void>
   readonly clock: Clock
+  /** Where to connect for an address, both `host:port`. */
+  route(address: string): string
   /** Jitter in [0, 1). */
   readonly random: () => number
   readonly options: ResolvedStreamSinkOptions
@@ -52,6 +54,7 @@ export class StreamSink {
       url: parsePrimaryUrl(parts.primaryUrl),
       options,
       clock,
+      route: (address) => parts.route(address),
       random,
       onFailure: (error, delayMs) => parts.onFailure?.(error, delayMs, undefined),
     })

@@ -138,6 +138,7 @@ export class TestNode {
       options,
       keys,
       hello,
+      route: (address) => address,
       random: () => 0.5,
       adoptClusterId: (id) => {
         this.clusterId = id
