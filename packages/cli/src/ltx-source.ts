@@ -16,8 +16,10 @@ import {
   LtxStreamReader,
   type LtxTrailer,
   parseEnvelope,
+  parseRequestsHeader,
   parseSegmentHeader,
   parseSegmentName,
+  REQUESTS_HEADER_BYTES,
   SEGMENT_HEADER_BYTES,
 } from '@litefleet/core/peer'
 import { type FileHandle, open, readdir, stat } from 'node:fs/promises'
@@ -70,7 +72,7 @@ async function* readSegment(
   size: number,
   withPages: boolean,
 ): AsyncGenerator<LtxItem> {
-  const base = parseSegmentHeader(await readBytes(handle, 0, SEGMENT_HEADER_BYTES))
+  const base = parseSegmentHeader(await readBytes(handle, 0, SEGMENT_HEADER_BYTES))?.base
   if (base === undefined) throw damaged(file, 0, 'not a segment header of this version')
   yield { kind: 'segment', source: file, base }
   let offset = SEGMENT_HEADER_BYTES
@@ -85,6 +87,10 @@ async function* readSegment(
     if (ltx.header.minTxid !== envelope.txid) throw damaged(file, offset, 'the envelope names another TXID')
     yield { kind: 'ltx', source, epoch: envelope.epoch, ltx }
     offset += ENVELOPE_BYTES + envelope.ltxBytes
+    // The requests behind a record are for a divergence report, not for whoever wants its pages.
+    const head = await readBytes(handle, offset, REQUESTS_HEADER_BYTES)
+    offset += parseRequestsHeader(head, envelope.txid) ?? 0
+    if (offset > size) yield { kind: 'torn-end', source, bytes: REQUESTS_HEADER_BYTES }
   }
 }
 

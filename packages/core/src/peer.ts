@@ -7,8 +7,10 @@ export { LtxStreamReader } from './ltx/ltx-stream-reader.ts'
 export {
   ENVELOPE_BYTES,
   parseEnvelope,
+  parseRequestsHeader,
   parseSegmentHeader,
   parseSegmentName,
+  REQUESTS_HEADER_BYTES,
   SEGMENT_HEADER_BYTES,
 } from './log/segment-format.ts'
 

@@ -2,9 +2,7 @@
  * A write and its answer in the compact form of the channel (protocol version 1).
  *
  * Values as in `request/plain-writer.ts`; `string` is a value with its tag.
- *   call     string database; value request id; value idempotency key; level;
- *            byte 1 = batch: varint statements, each: string sql, byte safeIntegers, value params
- *            byte 2 = procedure: string name, value input
+ *   call     string database; value request id; value idempotency key; level; operation as in `request/operation-codec.ts`
  *   answer   4 bytes big-endian: length of the head; head; result as in `request/answer-codec.ts`, to the end
  *   head     value txid and value checksum, both as signed 64-bit; varint epoch; level; value request id; byte replayed;
  *            varint count and strings of uncounted replicas
@@ -18,16 +16,13 @@ import { txid } from '../position/txid.ts'
 import { decodeAnswer, writeAnswer } from '../request/answer-codec.ts'
 import type { AwaitLevel } from '../request/await-level.ts'
 import { type DatabaseName, databaseName } from '../request/database-name.ts'
+import { readOperation, writeOperation } from '../request/operation-codec.ts'
 import { PlainReader } from '../request/plain-reader.ts'
 import type { PlainValue } from '../request/plain-value.ts'
 import { PlainWriter } from '../request/plain-writer.ts'
 import { parseRequestId, type RequestId } from '../request/request-id.ts'
-import type { SqlParams } from '../request/sql-value.ts'
-import type { SqlStatement, WriteOperation } from '../request/write-request.ts'
 import type { WriteAnswer, WriteCall } from './write-call.ts'
 
-const BATCH = 1
-const PROCEDURE = 2
 const NAMED_LEVELS = ['none', 'local', 'majority', 'all'] as const
 const HEAD_LENGTH_BYTES = 4
 
@@ -99,37 +94,6 @@ export function decodeWriteAnswer(bytes: Buffer, database: DatabaseName): WriteA
   }
   if (!reader.isAtEnd) throw damaged()
   return answer
-}
-
-function writeOperation(writer: PlainWriter, operation: WriteOperation): void {
-  if (operation.kind === 'procedure') {
-    writer.byte(PROCEDURE)
-    writer.string(operation.name)
-    writer.value(operation.input)
-    return
-  }
-  writer.byte(BATCH)
-  writer.varint(operation.statements.length)
-  for (const { sql, params, safeIntegers } of operation.statements) {
-    writer.string(sql)
-    writer.byte(safeIntegers === true ? 1 : 0)
-    writer.value(params)
-  }
-}
-
-function readOperation(reader: PlainReader): WriteOperation {
-  const kind = reader.byte()
-  if (kind === PROCEDURE) return { kind: 'procedure', name: reader.string(), input: reader.value() }
-  if (kind !== BATCH) throw damaged()
-  const statements: SqlStatement[] = []
-  for (let left = reader.count(); left > 0; left--) {
-    const sql = reader.string()
-    const safeIntegers = reader.byte() === 1
-    // What cannot be bound is better-sqlite3's to refuse, as it would be without a network.
-    const params = reader.value() as SqlParams | undefined
-    statements.push({ sql, params, safeIntegers })
-  }
-  return { kind: 'batch', statements }
 }
 
 function writeLevel(writer: PlainWriter, level: AwaitLevel): void {

@@ -92,7 +92,8 @@ export class LogAppender {
     const mark = this.#mark()
     this.#appends++
     try {
-      for (let i = 0; i < entries.length; ) i += this.#appendSome(entries, i)
+      const kept = this.#segments.at(-1)?.takesRequests === false ? entries.map(withoutRequests) : entries
+      for (let i = 0; i < kept.length; ) i += this.#appendSome(kept, i)
     } catch (error) {
       this.#takeBack(mark)
       throw error
@@ -251,6 +252,11 @@ export class LogAppender {
       this.fail(error)
     }
   }
+}
+
+/** For a segment that an earlier release began. */
+function withoutRequests({ epoch, record }: LogEntry): LogEntry {
+  return { epoch, record }
 }
 
 /** The state to go back to when an append fails. */

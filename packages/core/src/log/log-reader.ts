@@ -13,7 +13,7 @@ import type { Epoch } from '../position/epoch.ts'
 import type { Position } from '../position/position.ts'
 import { formatTxid, type Txid } from '../position/txid.ts'
 import type { LogEntry, Segment } from './segment.ts'
-import { ENVELOPE_BYTES, parseEnvelope } from './segment-format.ts'
+import { ENVELOPE_BYTES, parseEnvelope, parseRequestsBlock } from './segment-format.ts'
 import type { CachedBytes, TailCache } from './tail-cache.ts'
 
 export interface FoundRecords {
@@ -85,6 +85,15 @@ export class LogReader {
     return { epoch: ltx.epoch, record: decodeLtxRecord(ltx.bytes) }
   }
 
+  /** What the transaction of a record that the segments hold was asked for; `undefined` when this node does not know. */
+  readRequests(txid: Txid): Buffer | undefined {
+    const { segment, record } = this.#locate(txid)
+    const { offset, bytes } = segment.requestsAt(record)
+    if (bytes === 0) return undefined
+    const { buffer, from, to } = this.#readDisk(segment, offset, bytes)
+    return parseRequestsBlock(buffer.subarray(from, to), txid)
+  }
+
   /** Consecutive records of one segment up to `budget` bytes, at least one unless it is damaged. */
   #readRun(segment: Segment, first: number, budget: number): Run {
     const { index } = segment
@@ -94,10 +103,11 @@ export class LogReader {
     let end = first + 1
     let length = ENVELOPE_BYTES + index.ltxBytes(first)
     for (let rest = budget - index.ltxBytes(first); end < index.count; end++) {
-      const next = ENVELOPE_BYTES + index.ltxBytes(end)
+      // Requests that stand between two records are read along.
+      const next = index.offset(end) + ENVELOPE_BYTES + index.ltxBytes(end) - offset
       rest -= index.ltxBytes(end)
-      if (rest < 0 || length + next > available) break
-      length += next
+      if (rest < 0 || next > available) break
+      length = next
     }
     const source = cached ?? this.#readDisk(segment, offset, length)
     const found: { bytes: Buffer; epoch: Epoch }[] = []

@@ -146,9 +146,10 @@ class Recovery {
     } finally {
       this.#disk.close('log.open', fd)
     }
-    const base = parseSegmentHeader(bytes.subarray(0, length))
-    if (base === undefined || parseSegmentName(path.basename(file)) !== base.position.txid + 1n) return undefined
-    return new Segment(this.#disk, file, base)
+    const header = parseSegmentHeader(bytes.subarray(0, length))
+    if (header === undefined || parseSegmentName(path.basename(file)) !== header.base.position.txid + 1n)
+      return undefined
+    return new Segment(this.#disk, file, header)
   }
 
   /** The header of the newest record when the newest segment is empty. */

@@ -46,7 +46,7 @@ export function finishReset(disk: Disk, directory: string): boolean {
   if (!names.includes(RESET_NAME)) return false
   const file = path.join(directory, RESET_NAME)
   const header = disk.readWhole('log.reset', file)
-  const start = header === undefined ? undefined : parseSegmentHeader(header)
+  const start = header === undefined ? undefined : parseSegmentHeader(header)?.base
   if (start === undefined)
     throw new ClusterError('CORRUPT_DATA', `log segment ${file} is damaged`, {
       details: { file },

@@ -1,10 +1,10 @@
 /**
- * The bytes of a log segment, version 1. All integers are big-endian; CRC is CRC-64/GO-ISO.
+ * The bytes of a log segment, version 2. All integers are big-endian; CRC is CRC-64/GO-ISO.
  *
  * A segment file is named `<first TXID, 16 lowercase hex digits>.seg` and begins with a header of 48 bytes:
  *
  *    0   4  "LFLG"
- *    4   4  format version, 1
+ *    4   4  format version: 2, or 1 (as 2, without requests)
  *    8   8  first TXID: of the first record in this file
  *   16   8  checksum of the database before that record; 0 only when the first TXID is 1
  *   24   8  epoch of the record before (0: none)
@@ -20,6 +20,18 @@
  *   24   8  CRC of bytes 0–23
  *   32   …  one LTX, uncompressed, of exactly this TXID; its own file checksum covers its bytes
  *
+ * Behind a record may stand the requests whose writes it holds (request/request-journal.ts), which only the node that ran
+ * them knows:
+ *
+ *    0   4  "LFRQ"
+ *    4   4  length of the requests in bytes
+ *    8   8  TXID, that of the record before
+ *   16   8  CRC of bytes 0–15
+ *   24   …  the requests
+ *    …   8  CRC of the requests
+ *
+ * Who only wants transactions skips them. A block of requests that is not whole ends the segment, as a record does.
+ *
  * TXIDs count up by one from record to record and from file to file; epochs never go down. Nothing in a segment says which
  * database or group it belongs to: its directory does. The epoch stands in the envelope because an LTX has no room for it.
  */
@@ -32,16 +44,28 @@ import { formatTxid, nextTxid, parseTxid, type Txid } from '../position/txid.ts'
 
 export const SEGMENT_HEADER_BYTES = 48
 export const ENVELOPE_BYTES = 32
+/** As many bytes of a block of requests say how long it is. */
+export const REQUESTS_HEADER_BYTES = 24
 
 const SEGMENT_MAGIC = 0x4c464c47
 const RECORD_MAGIC = 0x4c465243
-const VERSION = 1
+const REQUESTS_MAGIC = 0x4c465251
+const VERSION = 2
+const VERSION_WITHOUT_REQUESTS = 1
+const CRC_BYTES = 8
 const SUFFIX = '.seg'
 
 /** Where a log ends or begins: the position and the epoch of the record that led there (`NO_EPOCH`: none did). */
 export interface LogTail {
   readonly position: Position
   readonly epoch: Epoch
+}
+
+export interface SegmentHeader {
+  /** The position before the first record. */
+  readonly base: LogTail
+  /** Whether requests may stand behind its records. */
+  readonly takesRequests: boolean
 }
 
 export interface Envelope {
@@ -72,17 +96,19 @@ export function encodeSegmentHeader(base: LogTail): Buffer {
   return bytes
 }
 
-/** The position before the first record; `undefined` when the bytes are not a whole header of this version. */
-export function parseSegmentHeader(bytes: Buffer): LogTail | undefined {
-  if (bytes.length < SEGMENT_HEADER_BYTES) return undefined
-  if (bytes.readUInt32BE(0) !== SEGMENT_MAGIC || bytes.readUInt32BE(4) !== VERSION) return undefined
+/** `undefined` when the bytes are not a whole header of a version known here. */
+export function parseSegmentHeader(bytes: Buffer): SegmentHeader | undefined {
+  if (bytes.length < SEGMENT_HEADER_BYTES || bytes.readUInt32BE(0) !== SEGMENT_MAGIC) return undefined
+  const version = bytes.readUInt32BE(4)
+  if (version !== VERSION && version !== VERSION_WITHOUT_REQUESTS) return undefined
   if (!crcMatches(bytes, 0, SEGMENT_HEADER_BYTES - 8)) return undefined
   const firstTxid = bytes.readBigUInt64BE(8)
   const checksum = bytes.readBigUInt64BE(16) as Checksum
   const epoch = safeEpoch(bytes, 24)
   if (firstTxid < 1n || epoch === undefined) return undefined
   if (firstTxid === 1n ? checksum !== NO_CHECKSUM : checksum < CHECKSUM_FLAG) return undefined
-  return { position: { txid: (firstTxid - 1n) as Txid, checksum }, epoch }
+  const base = { position: { txid: (firstTxid - 1n) as Txid, checksum }, epoch }
+  return { base, takesRequests: version === VERSION }
 }
 
 /** Writes an envelope at `offset` of `target`. */
@@ -103,6 +129,36 @@ export function parseEnvelope(bytes: Buffer, offset: number): Envelope | undefin
   const epoch = safeEpoch(bytes, offset + 8)
   if (epoch === undefined) return undefined
   return { ltxBytes: bytes.readUInt32BE(offset + 4), epoch, txid: bytes.readBigUInt64BE(offset + 16) as Txid }
+}
+
+/** Bytes that requests take behind their record. */
+export function requestsBlockBytes(requests: Buffer | undefined): number {
+  return requests === undefined ? 0 : REQUESTS_HEADER_BYTES + requests.length + CRC_BYTES
+}
+
+/** Writes a block of requests at `offset` of `target`. */
+export function writeRequestsBlock(target: Buffer, offset: number, txid: Txid, requests: Buffer): void {
+  target.writeUInt32BE(REQUESTS_MAGIC, offset)
+  target.writeUInt32BE(requests.length, offset + 4)
+  target.writeBigUInt64BE(txid, offset + 8)
+  writeCrc(target, offset, REQUESTS_HEADER_BYTES - CRC_BYTES)
+  requests.copy(target, offset + REQUESTS_HEADER_BYTES)
+  writeCrc(target, offset + REQUESTS_HEADER_BYTES, requests.length)
+}
+
+/** Size of the block of requests of this transaction that begins at the front of `bytes`, at least its first 24; `undefined` when none does. */
+export function parseRequestsHeader(bytes: Buffer, txid: Txid): number | undefined {
+  if (bytes.length < REQUESTS_HEADER_BYTES || bytes.readUInt32BE(0) !== REQUESTS_MAGIC) return undefined
+  if (!crcMatches(bytes, 0, REQUESTS_HEADER_BYTES - CRC_BYTES) || bytes.readBigUInt64BE(8) !== txid) return undefined
+  return REQUESTS_HEADER_BYTES + bytes.readUInt32BE(4) + CRC_BYTES
+}
+
+/** The requests in a whole block; `undefined` when it is damaged. */
+export function parseRequestsBlock(bytes: Buffer, txid: Txid): Buffer | undefined {
+  if (parseRequestsHeader(bytes, txid) !== bytes.length) return undefined
+  const length = bytes.length - REQUESTS_HEADER_BYTES - CRC_BYTES
+  if (!crcMatches(bytes, REQUESTS_HEADER_BYTES, length)) return undefined
+  return bytes.subarray(REQUESTS_HEADER_BYTES, REQUESTS_HEADER_BYTES + length)
 }
 
 function safeEpoch(bytes: Buffer, offset: number): Epoch | undefined {

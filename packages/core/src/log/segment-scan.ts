@@ -13,8 +13,18 @@ import {
   parseLtxTrailer,
 } from '../ltx/ltx-header.ts'
 import { decodeLtxRecord, type LtxRecord } from '../ltx/ltx-record.ts'
+import type { Txid } from '../position/txid.ts'
 import type { Segment } from './segment.ts'
-import { ENVELOPE_BYTES, type Envelope, type LogTail, parseEnvelope, SEGMENT_HEADER_BYTES } from './segment-format.ts'
+import {
+  ENVELOPE_BYTES,
+  type Envelope,
+  type LogTail,
+  parseEnvelope,
+  parseRequestsBlock,
+  parseRequestsHeader,
+  REQUESTS_HEADER_BYTES,
+  SEGMENT_HEADER_BYTES,
+} from './segment-format.ts'
 
 const WINDOW_BYTES = 1024 * 1024
 
@@ -31,30 +41,36 @@ export function scanWhole(segment: Segment, size: number): { lastHeader: LtxHead
     const { ltx, envelope } = found
     segment.note(ltx.bytes.length, { position: ltx.postApply, epoch: envelope.epoch }, ltx.header.timestampMs)
     lastHeader = ltx.header
+    const requests = intactRequests(window, segment.bytes, envelope.txid)
+    if (requests !== undefined) segment.noteRequests(requests)
   }
   return { lastHeader, lost: countEnvelopes(window, segment.bytes, size) }
 }
 
-/** Notes all records of a file of `size` bytes; false when something is damaged. One read for each record. */
+/** Notes all records of a file of `size` bytes; false when something is damaged. One read for each record, two where requests stand behind it. */
 export function hopThrough(segment: Segment, size: number): boolean {
   // The trailer of one record, then the envelope and the LTX header of the next.
   const stone = Buffer.alloc(LTX_TRAILER_BYTES + ENVELOPE_BYTES + LTX_HEADER_BYTES)
   const head = stone.subarray(LTX_TRAILER_BYTES)
-  if (size > SEGMENT_HEADER_BYTES && !segment.read(head, SEGMENT_HEADER_BYTES, head.length)) return false
+  const readHead = (): boolean => segment.read(head, segment.bytes, Math.min(head.length, size - segment.bytes))
+  if (size > SEGMENT_HEADER_BYTES && !readHead()) return false
   return (
     undefinedIfCorrupt(() => {
       while (segment.bytes < size) {
-        const envelope = parseEnvelope(head, 0)
+        const envelope = size - segment.bytes < head.length ? undefined : parseEnvelope(head, 0)
         if (envelope === undefined || !continues(envelope, segment.end)) return undefined
         const header = parseLtxHeader(head.subarray(ENVELOPE_BYTES))
         const end = segment.bytes + ENVELOPE_BYTES + envelope.ltxBytes
         const length = Math.min(stone.length, size - end + LTX_TRAILER_BYTES)
         if (!isRecordOf(header, envelope, segment.end) || end > size) return undefined
-        if (end < size && length < stone.length) return undefined
         if (!segment.read(stone, end - LTX_TRAILER_BYTES, length)) return undefined
         const checksum = parseLtxTrailer(stone, header).postApplyChecksum
         const position = { txid: envelope.txid, checksum }
         segment.note(envelope.ltxBytes, { position, epoch: envelope.epoch }, header.timestampMs)
+        const requests = parseRequestsHeader(head.subarray(0, length - LTX_TRAILER_BYTES), envelope.txid)
+        if (requests === undefined) continue
+        segment.noteRequests(requests)
+        if (segment.bytes > size || (segment.bytes < size && !readHead())) return undefined
       }
       return true
     }) === true
@@ -69,12 +85,22 @@ function intactRecord(window: Window, at: number, before: LogTail): { envelope: 
   return ltx !== undefined && isRecordOf(ltx.header, envelope, before) ? { envelope, ltx } : undefined
 }
 
+/** Size of the whole block of requests at this place; `undefined` when there is none. */
+function intactRequests(window: Window, at: number, txid: Txid): number | undefined {
+  const head = window.view(at, REQUESTS_HEADER_BYTES)
+  const bytes = head === undefined ? undefined : parseRequestsHeader(head, txid)
+  const block = bytes === undefined ? undefined : window.view(at, bytes)
+  return block === undefined || parseRequestsBlock(block, txid) === undefined ? undefined : bytes
+}
+
 function countEnvelopes(window: Window, from: number, size: number): number {
   let count = 0
   for (let at = from; at < size; count++) {
     const envelope = envelopeAt(window, at)
     if (envelope === undefined) return count + 1
     at += ENVELOPE_BYTES + envelope.ltxBytes
+    const head = window.view(at, REQUESTS_HEADER_BYTES)
+    at += (head === undefined ? undefined : parseRequestsHeader(head, envelope.txid)) ?? 0
   }
   return count
 }

@@ -13,9 +13,12 @@ import {
   ENVELOPE_BYTES,
   encodeSegmentHeader,
   type LogTail,
+  requestsBlockBytes,
   SEGMENT_HEADER_BYTES,
+  type SegmentHeader,
   segmentName,
   writeEnvelope,
+  writeRequestsBlock,
 } from './segment-format.ts'
 import { SegmentIndex } from './segment-index.ts'
 import type { TailCache } from './tail-cache.ts'
@@ -24,17 +27,21 @@ import type { TailCache } from './tail-cache.ts'
 export interface LogEntry {
   readonly epoch: Epoch
   readonly record: LtxRecord
+  /** What the transaction was asked for, as `request-journal.ts` encodes it; only the node that ran it knows. */
+  readonly requests?: Buffer | undefined
 }
 
 /** Bytes an entry takes in a segment. */
-export function entryBytes(entry: LogEntry): number {
-  return ENVELOPE_BYTES + entry.record.bytes.length
+export function entryBytes({ record, requests }: LogEntry): number {
+  return ENVELOPE_BYTES + record.bytes.length + requestsBlockBytes(requests)
 }
 
 export class Segment {
   readonly file: string
   /** The position before its first record. */
   readonly base: LogTail
+  /** False in one that an earlier release began: requests are not written to it. */
+  readonly takesRequests: boolean
   readonly index = new SegmentIndex()
   readonly #disk: Disk
   #bytes = SEGMENT_HEADER_BYTES
@@ -46,10 +53,11 @@ export class Segment {
   /** Counts truncations: a sync that ran over one proves nothing about the bytes written after it. */
   #truncations = 0
 
-  constructor(disk: Disk, file: string, base: LogTail) {
+  constructor(disk: Disk, file: string, { base, takesRequests }: SegmentHeader) {
     this.#disk = disk
     this.file = file
     this.base = base
+    this.takesRequests = takesRequests
     this.#end = base
   }
 
@@ -58,7 +66,7 @@ export class Segment {
    * The header has to be durable because it alone says where the log stands once older segments are pruned.
    */
   static create(disk: Disk, directory: string, base: LogTail): Segment {
-    const segment = new Segment(disk, path.join(directory, segmentName(base)), base)
+    const segment = new Segment(disk, path.join(directory, segmentName(base)), { base, takesRequests: true })
     segment.#fd = disk.open('log.new-segment', segment.file, 'w+')
     try {
       disk.write('log.new-segment', segment.#fd, encodeSegmentHeader(base), 0, SEGMENT_HEADER_BYTES, 0)
@@ -92,6 +100,18 @@ export class Segment {
     this.#end = end
   }
 
+  /** Notes a block of requests behind the record noted last. */
+  noteRequests(blockBytes: number): void {
+    this.#bytes += blockBytes
+  }
+
+  /** Where the block of requests behind record `i` stands, and how long it is; 0 bytes when there is none. */
+  requestsAt(i: number): { readonly offset: number; readonly bytes: number } {
+    const offset = this.index.offset(i) + ENVELOPE_BYTES + this.index.ltxBytes(i)
+    const next = i + 1 < this.index.count ? this.index.offset(i + 1) : this.#bytes
+    return { offset, bytes: next - offset }
+  }
+
   /** For recovery: what the file holds was made durable. */
   noteSynced(): void {
     this.#syncedBytes = this.#bytes
@@ -99,34 +119,46 @@ export class Segment {
 
   /**
    * Writes entries of `length` bytes behind the last record: in one write from the cache, which keeps them, or without a
-   * cache each from its own buffer. When it throws, the file may hold a part of them and the caller calls `truncate`.
+   * cache each from its own buffers. When it throws, the file may hold a part of them and the caller calls `truncate`.
    */
   append(entries: readonly LogEntry[], length: number, cache: TailCache | undefined): void {
     if (cache === undefined) this.#writeEach(entries)
     else this.#writeGathered(entries, length, cache)
-    for (const { epoch, record } of entries)
+    for (const { epoch, record, requests } of entries) {
       this.note(record.bytes.length, { position: record.postApply, epoch }, record.header.timestampMs)
+      this.noteRequests(requestsBlockBytes(requests))
+    }
   }
 
   #writeGathered(entries: readonly LogEntry[], length: number, cache: TailCache): void {
     const { buffer, from } = cache.reserve(this, this.#bytes, length)
     let at = from
-    for (const { epoch, record } of entries) {
+    for (const entry of entries) {
+      const { epoch, record, requests } = entry
       writeEnvelope(buffer, at, { ltxBytes: record.bytes.length, epoch, txid: record.txid })
       record.bytes.copy(buffer, at + ENVELOPE_BYTES)
-      at += ENVELOPE_BYTES + record.bytes.length
+      if (requests !== undefined)
+        writeRequestsBlock(buffer, at + ENVELOPE_BYTES + record.bytes.length, record.txid, requests)
+      at += entryBytes(entry)
     }
     this.#disk.write('log.append', this.fd(), buffer, from, length, this.#bytes)
   }
 
   #writeEach(entries: readonly LogEntry[]): void {
     let at = this.#bytes
-    for (const { epoch, record } of entries) {
+    const write = (bytes: Buffer): void => {
+      this.#disk.write('log.append', this.fd(), bytes, 0, bytes.length, at)
+      at += bytes.length
+    }
+    for (const { epoch, record, requests } of entries) {
       const envelope = Buffer.alloc(ENVELOPE_BYTES)
       writeEnvelope(envelope, 0, { ltxBytes: record.bytes.length, epoch, txid: record.txid })
-      this.#disk.write('log.append', this.fd(), envelope, 0, ENVELOPE_BYTES, at)
-      this.#disk.write('log.append', this.fd(), record.bytes, 0, record.bytes.length, at + ENVELOPE_BYTES)
-      at += ENVELOPE_BYTES + record.bytes.length
+      write(envelope)
+      write(record.bytes)
+      if (requests === undefined) continue
+      const block = Buffer.allocUnsafe(requestsBlockBytes(requests))
+      writeRequestsBlock(block, 0, record.txid, requests)
+      write(block)
     }
   }
 

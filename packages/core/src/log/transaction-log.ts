@@ -168,6 +168,13 @@ export class TransactionLog {
     return this.#reader.readRecord(txid)
   }
 
+  /** What the transaction of a record was asked for; `undefined` when this log does not know. */
+  readRequests(txid: Txid): Buffer | undefined {
+    this.#appender.requireOpen()
+    if (txid <= this.#start.position.txid || txid > this.tail.position.txid) return undefined
+    return this.#reader.readRequests(txid)
+  }
+
   /** Header of the newest record; `undefined` when there is none. */
   lastRecordHeader(): LtxHeader | undefined {
     return this.#lastHeader
@@ -213,7 +220,8 @@ export class TransactionLog {
       this.#appender.fail(error)
       throw error
     }
-    const segment = new Segment(this.#disk, path.join(this.#directory, segmentName(start)), start)
+    const header = { base: start, takesRequests: true }
+    const segment = new Segment(this.#disk, path.join(this.#directory, segmentName(start)), header)
     segment.noteSynced()
     for (const old of this.#segments.splice(0, Infinity, segment)) old.close()
     this.#cache.clear()

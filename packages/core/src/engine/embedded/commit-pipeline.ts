@@ -14,6 +14,7 @@ import type { PositionTracker } from '../../position/position-tracker.ts'
 import type { WalCapture } from '../../capture/wal-capture.ts'
 import type { LtxRecord } from '../../ltx/ltx-record.ts'
 import type { TransactionLog } from '../../log/transaction-log.ts'
+import type { RequestJournal } from '../../request/request-journal.ts'
 import type { GroupCommit } from '../../write/group-commit.ts'
 import type { JobOutcome, WriteJob } from '../../write/write-job.ts'
 
@@ -24,6 +25,7 @@ export interface CommitParts {
   readonly capture: WalCapture
   readonly log: TransactionLog
   readonly tracker: PositionTracker
+  readonly journal: RequestJournal
   /** Throws unless this node surely holds the lease. */
   requirePrimary(): void
   /** Flushes the WAL to disk. */
@@ -47,7 +49,7 @@ export function commitBatch(batch: readonly WriteJob[], parts: CommitParts): 'ra
     return 'ran'
   }
   try {
-    announceCommits(parts)
+    announceBatch(batch, outcomes, parts)
   } catch (error) {
     const unknown = new ClusterError(
       'WRITE_OUTCOME_UNKNOWN',
@@ -73,21 +75,39 @@ export function commitBatch(batch: readonly WriteJob[], parts: CommitParts): 'ra
   return 'ran'
 }
 
-/**
- * Captures, logs and announces whatever is committed and not announced yet: the batch that just ran, and commits of other
- * processes. Those are flushed to disk first, because their writers may run with a weaker `synchronous`.
- */
-export function announceCommits(parts: CommitParts, options?: { readonly foreign: boolean }): void {
-  const records = parts.capture.capture({ syncWalFirst: options?.foreign === true }) // I6
-  if (records.length === 0) return
-  // More than our own: others committed between our COMMIT and now.
-  if (records.length > 1 && options?.foreign !== true) parts.syncWal()
-  announceRecords(records, parts)
+/** Captures, logs and announces the batch, with what it was asked for behind its record. */
+function announceBatch(batch: readonly WriteJob[], outcomes: readonly JobOutcome[], parts: CommitParts): void {
+  const records = parts.capture.capture()
+  const [last] = records.slice(-1)
+  if (last === undefined) return // nothing had an effect
+  if (records.length > 1) parts.syncWal() // others committed between our COMMIT and now
+  // Of several records nobody can tell which holds a request: then those stay out that have no identity to run again under.
+  const isTold = ({ requestId, idempotencyKey }: WriteJob): boolean =>
+    records.length === 1 || requestId !== undefined || idempotencyKey !== undefined
+  const done = batch.filter((job, i) => {
+    const outcome = outcomes[i]
+    return outcome?.kind === 'done' && !outcome.replayed && isTold(job)
+  })
+  announceRecords(records, parts, done.length === 0 ? undefined : parts.journal.encode(done))
 }
 
-/** Appends captured records to the log and announces them. */
-export function announceRecords(records: readonly LtxRecord[], parts: CommitParts): void {
-  parts.log.append(records.map((record) => ({ epoch: parts.epoch, record }))) // I2
+/**
+ * Captures, logs and announces what other processes committed. It is flushed to disk first, because their writers may run
+ * with a weaker `synchronous`.
+ */
+export function announceForeignCommits(parts: CommitParts): void {
+  const records = parts.capture.capture({ syncWalFirst: true }) // I6
+  if (records.length > 0) announceRecords(records, parts)
+}
+
+/**
+ * Appends captured records to the log and announces them.
+ * @param requests what the last of them was asked for
+ */
+export function announceRecords(records: readonly LtxRecord[], parts: CommitParts, requests?: Buffer): void {
+  const { epoch } = parts
+  const last = records.length - 1
+  parts.log.append(records.map((record, i) => ({ epoch, record, requests: i === last ? requests : undefined }))) // I2
   parts.requirePrimary() // I4 again: the last moment before it is true for others
   parts.tracker.advance(records.map((record) => ({ position: record.postApply, epoch: parts.epoch }))) // I3
 }

@@ -23,6 +23,7 @@ import type { PositionTracker } from '../../position/position-tracker.ts'
 import { nextTxid } from '../../position/txid.ts'
 import { admitOperation } from '../../request/admit-operation.ts'
 import type { RequestIdSource } from '../../request/request-id.ts'
+import { RequestJournal } from '../../request/request-journal.ts'
 import { isComplete, PassiveCheckpoint } from '../../sqlite/checkpoint.ts'
 import type { Connection } from '../../sqlite/connection.ts'
 import { isBusy } from '../../sqlite/sqlite-error.ts'
@@ -34,7 +35,7 @@ import { resolveWriteQueueOptions } from '../../write/queue-options.ts'
 import { RequestLedger } from '../../write/request-ledger.ts'
 import { WriteQueue } from '../../write/write-queue.ts'
 import type { CommittedWrite, LocalWrite } from '../engine.ts'
-import { announceCommits, announceRecords, type CommitParts, commitBatch } from './commit-pipeline.ts'
+import { announceForeignCommits, announceRecords, type CommitParts, commitBatch } from './commit-pipeline.ts'
 import type { ClosingState, DatabaseStore, OpenFile } from './database-store.ts'
 import type { Standing } from './recovery.ts'
 
@@ -123,6 +124,7 @@ export class PrimaryMode {
       capture,
       log: store.log,
       tracker,
+      journal: new RequestJournal(),
       requirePrimary: () => options.requirePrimary(),
       syncWal: () => disk.dataSyncNow('commit.sync-wal', file.files.walFd),
       fail: (error) => this.#fail(error),
@@ -232,7 +234,7 @@ export class PrimaryMode {
   }
 
   #announceForeign(): void {
-    announceCommits(this.#parts, { foreign: true })
+    announceForeignCommits(this.#parts)
   }
 
   #onForeignCommit(): void {
