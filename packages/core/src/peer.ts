@@ -2,7 +2,9 @@
  * The door for sister packages (server, CLI) and for tools that read a node's files. Not covered by semantic versioning: what is
  * here follows core's insides.
  */
+export { sendWrite } from './forward/unary-client.ts'
 export { fetchStatus } from './peer/status-client.ts'
+export { loadPeerProtocol } from './peer/protocol.ts'
 export { LtxStreamReader } from './ltx/ltx-stream-reader.ts'
 export {
   ENVELOPE_BYTES,
@@ -14,6 +16,10 @@ export {
   SEGMENT_HEADER_BYTES,
 } from './log/segment-format.ts'
 
+export type { RemoteWrite } from './forward/unary-client.ts'
+export type { WriteAnswer } from './forward/write-call.ts'
+export type { UnaryOptions } from './peer/unary-call.ts'
+export type { WriteOperation, WriteResult } from './request/write-request.ts'
 export type { DatabaseStatus, NodeStatus, ReplicaStatus } from './peer/node-status.ts'
 export type { Member } from './peer/wire-messages.ts'
 export type { Envelope, LogTail } from './log/segment-format.ts'

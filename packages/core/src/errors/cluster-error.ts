@@ -36,6 +36,13 @@ export class ClusterError extends Error {
     this.hint = hint
     this.summary = message
   }
+
+  /** The same failure with more details; those it has stay as they are. */
+  withDetails(more: Readonly<Record<string, unknown>>): ClusterError {
+    const { cause, hint, stack } = this
+    const copy = new ClusterError(this.code, this.summary, { cause, hint, details: { ...more, ...this.details } })
+    return stack === undefined ? copy : Object.assign(copy, { stack })
+  }
 }
 
 /** True for a `ClusterError`, of the given code when one is named. */

@@ -34,6 +34,12 @@ export function toStatus(error: unknown): Partial<StatusObject> {
   return { code: statusOfCode[error.code] ?? status.UNKNOWN, details: error.summary, metadata }
 }
 
+/** Whether the other side turned the call away before it did anything; a status without a code of ours leaves that open. */
+export function isRefusal(error: Partial<ServiceError>): boolean {
+  const isNamed = (error.metadata?.get(CODE_KEY).length ?? 0) > 0
+  return isNamed || error.code === status.UNAUTHENTICATED || error.code === status.INVALID_ARGUMENT
+}
+
 /**
  * The error a status stands for.
  * @param peer names the other side in the message

@@ -61,7 +61,7 @@ export interface WireStatementResult {
 
 export interface WireWriteAnswer {
   readonly results?: readonly WireStatementResult[]
-  readonly value?: WirePlainValue
+  readonly value?: WirePlainValue | null
   readonly position: WirePosition
   readonly epoch: string
   readonly level: WireAwaitLevel

@@ -9,7 +9,7 @@
  */
 import { ClusterError } from '../errors/cluster-error.ts'
 import { checksum } from '../position/checksum.ts'
-import { epoch } from '../position/epoch.ts'
+import { type Epoch, epoch } from '../position/epoch.ts'
 import type { Position } from '../position/position.ts'
 import type { ReplicaReport } from '../position/replica-report.ts'
 import { txid } from '../position/txid.ts'
@@ -110,6 +110,10 @@ export function decodePosition(wire: WirePosition | null | undefined): Position 
   }))
 }
 
+export function decodeEpoch(digits: string): Epoch {
+  return checked('epoch', () => epoch(Number(digits)))
+}
+
 export function encodeReport(report: ReplicaReport): WireReport {
   return {
     database: report.database,
@@ -122,7 +126,7 @@ export function encodeReport(report: ReplicaReport): WireReport {
 export function decodeReport(wire: WireReport): ReplicaReport {
   return {
     database: wire.database,
-    epoch: checked('epoch', () => epoch(Number(wire.epoch))),
+    epoch: decodeEpoch(wire.epoch),
     durable: decodePosition(wire.durable),
     applied: decodePosition(wire.applied),
   }

@@ -3,6 +3,9 @@
  *
  *   byte 1 = batch: varint statements, each: string sql, byte safeIntegers, value params
  *   byte 2 = procedure: string name, value input
+ *
+ * Canonical form, for fingerprints: no parameters are `undefined`, also when they were given as an empty array or object, which
+ * not every way tells apart.
  */
 import { ClusterError } from '../errors/cluster-error.ts'
 import type { PlainReader } from './plain-reader.ts'
@@ -26,7 +29,7 @@ export function writeOperation(writer: PlainWriter, operation: WriteOperation): 
   for (const { sql, params, safeIntegers } of operation.statements) {
     writer.string(sql)
     writer.byte(safeIntegers === true ? 1 : 0)
-    writer.value(params)
+    writer.value(writer.isCanonical && isEmpty(params) ? undefined : params)
   }
 }
 
@@ -44,4 +47,9 @@ export function readOperation(reader: PlainReader): WriteOperation {
     statements.push({ sql, params, safeIntegers })
   }
   return { kind: 'batch', statements }
+}
+
+function isEmpty(params: SqlParams | undefined): boolean {
+  if (params === undefined) return false
+  return Array.isArray(params) ? params.length === 0 : Object.keys(params).length === 0
 }

@@ -56,13 +56,13 @@ export class WriterFull extends Error {
 
 /** Reused by its owner: `reset()` starts the next value in the same memory. */
 export class PlainWriter {
-  readonly #canonical: boolean
+  readonly isCanonical: boolean
   readonly #bytesMax: number
   #bytes = Buffer.allocUnsafe(1024)
   #at = 0
 
   constructor(options: PlainWriterOptions = {}) {
-    this.#canonical = options.canonical ?? false
+    this.isCanonical = options.canonical ?? false
     this.#bytesMax = options.bytesMax ?? 0x7fffffff
   }
 
@@ -194,7 +194,7 @@ export class PlainWriter {
     if (value instanceof Date) return this.#double(TAG.date, value.getTime())
     if (!isPlainObject(value)) throw notPlain(value)
     const keys = Object.keys(value)
-    if (this.#canonical) keys.sort()
+    if (this.isCanonical) keys.sort()
     this.byte(TAG.object)
     this.varint(keys.length)
     for (const key of keys) {
@@ -205,9 +205,9 @@ export class PlainWriter {
 
   #view(value: ArrayBufferView): void {
     const isBytes = value instanceof Uint8Array
-    if (!isBytes && !this.#canonical) throw notPlain(value)
+    if (!isBytes && !this.isCanonical) throw notPlain(value)
     const bytes = isBytes ? value : new Uint8Array(value.buffer, value.byteOffset, value.byteLength)
-    this.#raw(Buffer.isBuffer(value) && !this.#canonical ? TAG.buffer : TAG.bytes, bytes)
+    this.#raw(Buffer.isBuffer(value) && !this.isCanonical ? TAG.buffer : TAG.bytes, bytes)
   }
 
   #raw(tag: number, bytes: Uint8Array): void {
