@@ -72,7 +72,7 @@ async function* readSegment(
   size: number,
   withPages: boolean,
 ): AsyncGenerator<LtxItem> {
-  const base = parseSegmentHeader(await readBytes(handle, 0, SEGMENT_HEADER_BYTES))?.base
+  const base = parseSegmentHeader(await readBytes(handle, 0, SEGMENT_HEADER_BYTES), file)?.base
   if (base === undefined) throw damaged(file, 0, 'not a segment header of this version')
   yield { kind: 'segment', source: file, base }
   let offset = SEGMENT_HEADER_BYTES

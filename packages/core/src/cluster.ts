@@ -163,7 +163,9 @@ export class Cluster implements AsyncDisposable {
     this.#officeFailed.promise.catch(() => undefined) // a node that does not wait for it is no unhandled rejection
     const keys = options.clusterKeys
     this.#directory = directory
-    this.#identity = new ClusterIdentity(disk, this.#directory, GROUP)
+    const warn = (name: string, message: string, details: Readonly<Record<string, unknown>>): void =>
+      options.onWarning({ name, message, details })
+    this.#identity = new ClusterIdentity(disk, this.#directory, GROUP, warn)
     this.#requestIds = new RequestIdSource(() => clock.nowMs(), randomBytes(6))
     this.#runner = new FunctionRunner(this.#functions, clock)
     this.#replicaPositions = new ReplicaPositions({ clock })
@@ -180,7 +182,7 @@ export class Cluster implements AsyncDisposable {
       onProgress: (database) => this.#report(database),
       onRestartStream: (database) => this.#following.restart(database),
       onEpochs: (table) => this.#identity.seen(table),
-      warn: (name, message, details) => options.onWarning({ name, message, details }),
+      warn,
     })
     this.#lease = this.#createLease()
     this.#leadership = new Leadership({

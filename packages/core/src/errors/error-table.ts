@@ -48,6 +48,11 @@ export const errorTable = {
     retry: 'after-backoff',
     meaning: 'The address of a listener cannot be bound: in use, or not of this machine.',
   },
+  UNSUPPORTED_FORMAT: {
+    outcome: 'none',
+    retry: 'never',
+    meaning: 'A file on disk was written by a newer version of Litefleet; it was left as it is.',
+  },
   NOT_A_DATABASE: {
     outcome: 'none',
     retry: 'never',

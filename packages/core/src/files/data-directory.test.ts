@@ -82,12 +82,16 @@ test('databases are found where they belong', () => {
 
 test('the cluster id is kept in the form LiteFS writes', () => {
   const data = DataDirectory.open(realDisk, directory)
-  expect(data.readClusterId()).toBeUndefined()
+  expect(data.readClusterId()).toEqual({ kind: 'none' })
   data.writeClusterId('LFSC0123456789ABCDEF')
   expect(fs.readFileSync(data.clusterIdFile, 'latin1')).toBe('LFSC0123456789ABCDEF\n')
-  expect(data.readClusterId()).toBe('LFSC0123456789ABCDEF')
+  expect(data.readClusterId()).toEqual({ kind: 'known', id: 'LFSC0123456789ABCDEF', isFromCopy: false })
   expect(() => data.writeClusterId('LFSC0123456789abcdef')).toThrow(RangeError)
-  fs.writeFileSync(data.clusterIdFile, 'something else')
-  expect(() => data.readClusterId()).toThrow(expect.objectContaining({ code: 'CORRUPT_DATA' }))
+  for (const damage of ['something else', '', 'LFSC0123456789ABCDE']) {
+    fs.writeFileSync(data.clusterIdFile, damage)
+    expect(data.readClusterId()).toEqual({ kind: 'known', id: 'LFSC0123456789ABCDEF', isFromCopy: true })
+  }
+  fs.writeFileSync(`${data.clusterIdFile}.copy`, '')
+  expect(data.readClusterId()).toEqual({ kind: 'damaged' })
   data.close()
 })

@@ -3,6 +3,7 @@
  *
  *   lock                       held (OFD lock on byte 0) while the node is open; content: the owner's process id
  *   clusterid                  "LFSC" + 16 upper-case hex digits + "\n", as LiteFS writes it
+ *   clusterid.copy             the same, in case the first is damaged
  *   <group>/epoch              the last epoch this node began
  *   <group>/dbs/<name>/        one database: database, database-wal, database-shm, log/, state, spool/
  *
@@ -16,6 +17,19 @@ import type { Disk } from './disk.ts'
 import { tryLock, unlock } from './range-lock.ts'
 
 const CLUSTER_ID = /^LFSC[0-9A-F]{16}$/
+
+export type StoredClusterId =
+  | {
+      readonly kind: 'known'
+      /** `LFSC…` */
+      readonly id: string
+      /** The file itself is damaged or missing. */
+      readonly isFromCopy: boolean
+    }
+  /** This node has not joined a cluster yet. */
+  | { readonly kind: 'none' }
+  /** What is there is no id. */
+  | { readonly kind: 'damaged' }
 
 export class DataDirectory {
   /** Absolute. */
@@ -78,24 +92,31 @@ export class DataDirectory {
     return entries.filter((name) => !name.startsWith('.')).map(databaseName)
   }
 
-  /**
-   * The id of the cluster this node belongs to (`LFSC…`); `undefined` before it has joined one.
-   * @throws ClusterError `CORRUPT_DATA`
-   */
-  readClusterId(): string | undefined {
-    const content = this.#disk.readWhole('data-directory.read-cluster-id', this.clusterIdFile)
-    if (content === undefined) return undefined
-    const id = content.toString('latin1').trim()
-    if (CLUSTER_ID.test(id)) return id
-    throw new ClusterError('CORRUPT_DATA', `${this.clusterIdFile} holds no cluster id`, {
-      hint: 'It must be "LFSC" and 16 upper-case hex digits. Copy it from another node of the cluster.',
-    })
+  /** Which cluster this node belongs to. */
+  readClusterId(): StoredClusterId {
+    const [id, copy] = this.#clusterIdFiles.map((file) => this.#readId(file))
+    if (id?.kind === 'known') return id
+    if (copy?.kind === 'known') return { ...copy, isFromCopy: true }
+    return id?.kind === 'none' && copy?.kind === 'none' ? id : { kind: 'damaged' }
   }
 
-  /** Stores the id durably. */
+  /** Stores the id (`LFSC…`) durably, twice. */
   writeClusterId(id: string): void {
     if (!CLUSTER_ID.test(id)) throw new RangeError(`not a cluster id: ${id}`)
-    this.#disk.replaceDurably('data-directory.write-cluster-id', this.clusterIdFile, Buffer.from(`${id}\n`))
+    for (const file of this.#clusterIdFiles) {
+      this.#disk.replaceDurably('data-directory.write-cluster-id', file, Buffer.from(`${id}\n`))
+    }
+  }
+
+  get #clusterIdFiles(): readonly string[] {
+    return [this.clusterIdFile, `${this.clusterIdFile}.copy`]
+  }
+
+  #readId(file: string): StoredClusterId {
+    const content = this.#disk.readWhole('data-directory.read-cluster-id', file)
+    if (content === undefined) return { kind: 'none' }
+    const id = content.toString('latin1').trim()
+    return CLUSTER_ID.test(id) ? { kind: 'known', id, isFromCopy: false } : { kind: 'damaged' }
   }
 
   /** Gives the directory up. Idempotent. The lock file stays: removing it would let two processes lock two files. */

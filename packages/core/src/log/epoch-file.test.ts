@@ -5,8 +5,11 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { realDisk } from '../files/disk.ts'
 import { type Checksum, CHECKSUM_FLAG, NO_CHECKSUM } from '../position/checksum.ts'
 import { type EpochStart, epoch } from '../position/epoch.ts'
-import { txid } from '../position/txid.ts'
+import { nextTxid, txid } from '../position/txid.ts'
 import { EpochFile } from './epoch-file.ts'
+import { writeCrc } from './segment-format.ts'
+import { entriesOf, openLog } from './test-support/log-fixture.ts'
+import { RecordChain } from './test-support/record-chain.ts'
 
 let directory = ''
 beforeEach(() => {
@@ -14,7 +17,11 @@ beforeEach(() => {
 })
 afterEach(() => fs.rmSync(directory, { recursive: true, force: true }))
 
-const open = (): EpochFile => EpochFile.open(realDisk, directory)
+function open(logged: readonly EpochStart[] = []): EpochFile {
+  const file = EpochFile.open(realDisk, directory)
+  file.repair(() => logged)
+  return file
+}
 
 function start(number: number, firstTxid: bigint): EpochStart {
   const checksumBefore = firstTxid === 1n ? NO_CHECKSUM : ((CHECKSUM_FLAG | firstTxid) as Checksum)
@@ -61,19 +68,98 @@ test('a table of another node replaces this one; one that is not ascending is re
   expect(open().table).toEqual([start(2, 1n), start(7, 3n)])
 })
 
-test('a damaged table is an error at every byte, never another table', () => {
+test('a table damaged at any byte, or cut off, is taken from its copy, and is durable again', () => {
   const file = open()
   file.record(start(1, 1n))
   file.record(start(2, 3n))
   const name = path.join(directory, 'epochs')
   const whole = fs.readFileSync(name)
-  const damaged = expect.objectContaining({ code: 'CORRUPT_DATA' })
   for (let i = 0; i < whole.length; i++) {
-    const bytes = Buffer.from(whole)
-    bytes[i]! ^= 0x10
-    fs.writeFileSync(name, bytes)
-    expect(open).toThrow(damaged)
-    fs.writeFileSync(name, whole.subarray(0, i))
-    expect(open).toThrow(damaged)
+    const flipped = Buffer.from(whole)
+    flipped[i]! ^= 0x10
+    for (const bytes of [flipped, whole.subarray(0, i)]) {
+      fs.writeFileSync(name, bytes)
+      const damaged = EpochFile.open(realDisk, directory)
+      expect(damaged.repair(() => [])).toBe('copy')
+      expect(damaged.table).toEqual([start(1, 1n), start(2, 3n)])
+      expect(fs.readFileSync(name)).toEqual(whole)
+    }
   }
+  fs.rmSync(name)
+  expect(open().table).toEqual([start(1, 1n), start(2, 3n)])
+})
+
+test('a damaged table whose copy is one change behind takes the newer epochs from the records', () => {
+  const file = open()
+  file.record(start(1, 1n))
+  file.record(start(2, 8n))
+  const older = fs.readFileSync(path.join(directory, 'epochs.copy'))
+  file.record(start(4, 5n))
+  fs.writeFileSync(path.join(directory, 'epochs.copy'), older)
+  fs.writeFileSync(path.join(directory, 'epochs'), 'x')
+  expect(open([start(1, 3n), start(4, 5n)]).table).toEqual([start(1, 1n), start(4, 5n)])
+  expect(open().table).toEqual([start(1, 1n), start(4, 5n)])
+})
+
+test('a table whose copy is damaged, too, is what the records tell, never an empty one', () => {
+  open().record(start(1, 1n))
+  for (const name of ['epochs', 'epochs.copy']) fs.writeFileSync(path.join(directory, name), '')
+  const damaged = EpochFile.open(realDisk, directory)
+  expect(damaged.repair(() => [start(1, 7n)])).toBe('log')
+  expect(open().table).toEqual([start(1, 7n)])
+})
+
+test('a table of a first version directory gets its copy', () => {
+  open().record(start(1, 1n))
+  fs.rmSync(path.join(directory, 'epochs.copy'))
+  open()
+  fs.writeFileSync(path.join(directory, 'epochs'), '')
+  expect(open().table).toEqual([start(1, 1n)])
+})
+
+test('a table of a newer version is refused by name; one whose version was hit by a flipped bit is damaged', () => {
+  open().record(start(1, 1n))
+  const name = path.join(directory, 'epochs')
+  const bytes = fs.readFileSync(name)
+  bytes.writeUInt32BE(2, 4)
+  fs.writeFileSync(name, bytes)
+  expect(open().table).toEqual([start(1, 1n)])
+  writeCrc(bytes, 0, bytes.length - 8)
+  fs.writeFileSync(name, bytes)
+  expect(open).toThrow(
+    expect.objectContaining({ code: 'UNSUPPORTED_FORMAT', details: { file: name, found: 2, newest: 1 } }),
+  )
+  expect(fs.readFileSync(name)).toEqual(bytes)
+})
+
+test('the records of a log give back every epoch that began within it, over segments, and never one that was not there', async () => {
+  const chain = new RecordChain()
+  const log = openLog(directory)
+  const table: EpochStart[] = []
+  for (const number of [2, 3, 7, 9]) {
+    const entry = {
+      epoch: epoch(number),
+      firstTxid: nextTxid(chain.position.txid),
+      checksumBefore: chain.position.checksum,
+    }
+    table.push(entry)
+    log.recordEpochStart(entry)
+    log.append(entriesOf(chain.take(number === 3 ? 1 : 8), entry.epoch))
+  }
+  await log.close()
+  for (const name of ['epochs', 'epochs.copy']) fs.writeFileSync(path.join(directory, name), 'x')
+  const whole = openLog(directory)
+  expect(whole.epochRepair).toBe('log')
+  expect(whole.epochTable()).toEqual(table)
+  // Begun anew at its end: what is known of the epoch is that it was there.
+  whole.reset(whole.tail)
+  await whole.close()
+  for (const name of ['epochs', 'epochs.copy']) fs.writeFileSync(path.join(directory, name), 'x')
+  const reset = openLog(directory)
+  const { position } = reset.tail
+  expect(reset.epochTable()).toEqual([
+    { epoch: 9, firstTxid: nextTxid(position.txid), checksumBefore: position.checksum },
+  ])
+  await reset.close()
+  expect(openLog(directory).epochRepair).toBeUndefined()
 })

@@ -10,47 +10,70 @@
  *
  * Promises: a change is durable when the call returns; a crash leaves the table before or after it. Epochs ascend strictly;
  * so do first TXIDs, because an epoch that wrote nothing says nothing about history and gives its place to the next one.
- * After a crash: nothing to do. A file that fails its checksum is an error, not an empty table: an empty table would let a
- * diverged history pass for a common one.
+ * Order: the file first, then `epochs.copy`, which holds the same bytes and may be one change behind after a crash.
+ * After a crash: nothing to do. A file that fails its checksum never counts as an empty table, which would let a diverged history
+ * pass for a common one: the copy takes its place, together with what the log's records say of later epochs; without a copy
+ * the table is what the records say. It is then shorter, not wrong.
  */
 import path from 'node:path'
 import { assert } from '../base/assert.ts'
 import { ClusterError } from '../errors/cluster-error.ts'
 import type { Disk } from '../files/disk.ts'
 import { CHECKSUM_FLAG, type Checksum } from '../position/checksum.ts'
-import type { Epoch, EpochStart, EpochTable } from '../position/epoch.ts'
+import { type Epoch, type EpochStart, type EpochTable, NO_EPOCH } from '../position/epoch.ts'
 import type { Txid } from '../position/txid.ts'
+import { requireKnownVersion } from './format-version.ts'
 import { crcMatches, writeCrc } from './segment-format.ts'
 
 const FILE_NAME = 'epochs'
+const COPY_NAME = 'epochs.copy'
 const MAGIC = 0x4c464550
 const VERSION = 1
 const HEADER_BYTES = 16
 const ENTRY_BYTES = 24
 const CRC_BYTES = 8
 
+/** What the table was made from when its file was damaged or missing. */
+export type EpochRepair = 'copy' | 'log'
+
 export class EpochFile {
   readonly #disk: Disk
-  readonly #file: string
+  readonly #directory: string
   #table: EpochTable
+  readonly #found: FoundTables
 
-  private constructor(disk: Disk, file: string, table: EpochTable) {
+  private constructor(disk: Disk, directory: string, found: FoundTables) {
     this.#disk = disk
-    this.#file = file
-    this.#table = table
+    this.#directory = directory
+    this.#found = found
+    this.#table = found.table ?? found.copy ?? []
   }
 
-  /** Throws `CORRUPT_DATA` when the file exists and is damaged. */
+  /** Changes nothing; `repair` comes next. Throws `UNSUPPORTED_FORMAT`. */
   static open(disk: Disk, directory: string): EpochFile {
-    const file = path.join(directory, FILE_NAME)
-    const bytes = disk.readWhole('log.epochs', file)
-    const table = bytes === undefined ? [] : decode(bytes)
-    if (table === undefined)
-      throw new ClusterError('CORRUPT_DATA', `epoch table ${file} is damaged`, {
-        details: { file },
-        hint: 'Remove the directory of this database on this node, so that it is fetched again from another node.',
-      })
-    return new EpochFile(disk, file, table)
+    return new EpochFile(disk, directory, findTables(disk, directory))
+  }
+
+  /**
+   * Puts a damaged table right and answers how; `undefined` when it was not damaged. Brings the copy up to date.
+   * @param loggedEpochs the epochs that the records of the log tell of
+   */
+  repair(loggedEpochs: () => EpochTable): EpochRepair | undefined {
+    const { table: whole, copy } = this.#found
+    if (whole !== undefined) {
+      if (!sameTable(whole, copy ?? [])) this.#write(COPY_NAME, whole)
+      return undefined
+    }
+    const known = this.#table
+    const logged = loggedEpochs()
+    const newestKnown = known.at(-1)?.epoch ?? 0
+    const later = logged.filter(({ epoch }) => epoch > newestKnown)
+    const cut = later[0]?.firstTxid
+    const table = [...known.filter(({ firstTxid }) => cut === undefined || firstTxid < cut), ...later]
+    this.#write(FILE_NAME, table)
+    this.#write(COPY_NAME, table)
+    this.#table = Object.freeze(table)
+    return copy === undefined ? 'log' : 'copy'
   }
 
   get table(): EpochTable {
@@ -77,9 +100,37 @@ export class EpochFile {
     const table = Object.freeze(starts.map((start) => Object.freeze({ ...start })))
     if (!isAscending(table)) throw new ClusterError('CORRUPT_DATA', 'epoch table is not ascending')
     if (sameTable(table, this.#table)) return
-    this.#disk.replaceDurably('log.epochs', this.#file, encode(table))
+    this.#write(FILE_NAME, table)
     this.#table = table
+    this.#write(COPY_NAME, table)
   }
+
+  #write(name: string, table: EpochTable): void {
+    this.#disk.replaceDurably('log.epochs', path.join(this.#directory, name), encode(table))
+  }
+}
+
+interface FoundTables {
+  /** `undefined`: damaged, or missing although there is a copy. */
+  readonly table: EpochTable | undefined
+  /** `undefined`: damaged or missing. */
+  readonly copy: EpochTable | undefined
+}
+
+function findTables(disk: Disk, directory: string): FoundTables {
+  const file = path.join(directory, FILE_NAME)
+  const copyFile = path.join(directory, COPY_NAME)
+  const bytes = disk.readWhole('log.epochs', file)
+  const copyBytes = disk.readWhole('log.epochs', copyFile)
+  const copy = copyBytes === undefined ? undefined : decode(copyBytes, copyFile)
+  if (bytes !== undefined) return { table: decode(bytes, file), copy }
+  return { table: copyBytes === undefined ? [] : undefined, copy }
+}
+
+/** The newest epoch that the tables in this directory of a log tell of, as far as they can be read. */
+export function newestEpochIn(disk: Disk, directory: string): Epoch {
+  const { table, copy } = findTables(disk, directory)
+  return Math.max(table?.at(-1)?.epoch ?? NO_EPOCH, copy?.at(-1)?.epoch ?? NO_EPOCH) as Epoch
 }
 
 function encode(table: EpochTable): Buffer {
@@ -98,12 +149,14 @@ function encode(table: EpochTable): Buffer {
   return bytes
 }
 
-function decode(bytes: Buffer): EpochTable | undefined {
-  if (bytes.length < HEADER_BYTES + CRC_BYTES || bytes.readUInt32BE(0) !== MAGIC || bytes.readUInt32BE(4) !== VERSION)
-    return undefined
+/** `undefined` when the bytes are not a whole table. Throws `UNSUPPORTED_FORMAT`. */
+function decode(bytes: Buffer, file: string): EpochTable | undefined {
+  if (bytes.length < HEADER_BYTES + CRC_BYTES || bytes.readUInt32BE(0) !== MAGIC) return undefined
   const length = bytes.length - CRC_BYTES
-  if (BigInt(length - HEADER_BYTES) !== bytes.readBigUInt64BE(8) * BigInt(ENTRY_BYTES)) return undefined
   if (!crcMatches(bytes, 0, length)) return undefined
+  requireKnownVersion(file, bytes.readUInt32BE(4), VERSION)
+  if (bytes.readUInt32BE(4) !== VERSION) return undefined
+  if (BigInt(length - HEADER_BYTES) !== bytes.readBigUInt64BE(8) * BigInt(ENTRY_BYTES)) return undefined
   const table: EpochStart[] = []
   for (let at = HEADER_BYTES; at < length; at += ENTRY_BYTES)
     table.push(

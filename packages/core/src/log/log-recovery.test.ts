@@ -12,7 +12,7 @@ import { txid } from '../position/txid.ts'
 import { bytesOf, entriesOf, FIRST_EPOCH, openLog, readAll } from './test-support/log-fixture.ts'
 import { PowerCutDisk } from './test-support/power-cut-disk.ts'
 import { RecordChain } from './test-support/record-chain.ts'
-import { ENVELOPE_BYTES, encodeSegmentHeader, SEGMENT_HEADER_BYTES } from './segment-format.ts'
+import { ENVELOPE_BYTES, encodeSegmentHeader, SEGMENT_HEADER_BYTES, writeCrc } from './segment-format.ts'
 
 /** A record of one page of 512 bytes in its envelope. */
 const RECORD_BYTES = ENVELOPE_BYTES + 100 + 4 + 512 + 4 + 16
@@ -254,5 +254,28 @@ test('a log of which nothing is left comes up empty and says so', async () => {
   expect(log.tail.position.txid).toBe(0n)
   expect(log.recovery.cutBytes).toBe(10)
   expect(segmentFiles()).toEqual([])
+  await log.close()
+})
+
+test('a segment of a newer version, wherever it stands, is refused by name, and nothing is cut off, dropped or removed', async () => {
+  await write(3 * PER_SEGMENT)
+  const files = segmentFiles().filter((file) => file.endsWith('.seg'))
+  const contents = () => segmentFiles().map((file) => [file, fs.readFileSync(file)])
+  for (const file of [...files, path.join(directory, 'reset.seg')]) {
+    const whole = fs.existsSync(file) ? fs.readFileSync(file) : undefined
+    const bytes = Buffer.from(whole ?? fs.readFileSync(files[0]!).subarray(0, SEGMENT_HEADER_BYTES))
+    bytes.writeUInt32BE(7, 4)
+    writeCrc(bytes, 0, SEGMENT_HEADER_BYTES - 8)
+    fs.writeFileSync(file, bytes)
+    const before = contents()
+    expect(() => openLog(directory)).toThrow(
+      expect.objectContaining({ code: 'UNSUPPORTED_FORMAT', details: expect.objectContaining({ file, found: 7 }) }),
+    )
+    expect(contents()).toEqual(before)
+    if (whole === undefined) fs.rmSync(file)
+    else fs.writeFileSync(file, whole)
+  }
+  const log = openLog(directory)
+  expect(log.recordCount).toBe(3 * PER_SEGMENT)
   await log.close()
 })

@@ -23,6 +23,7 @@ import {
   parseSegmentHeader,
   parseSegmentName,
   SEGMENT_HEADER_BYTES,
+  type SegmentHeader,
 } from './segment-format.ts'
 import { hopThrough, scanWhole } from './segment-scan.ts'
 
@@ -47,13 +48,14 @@ export interface RecoveredLog {
 
 export function recoverLog(disk: Disk, directory: string): RecoveredLog {
   disk.makeDirectory('log.open', directory)
-  const finishedReset = finishReset(disk, directory)
+  refuseNewerSegments(disk, directory)
+  const { isFinished: finishedReset, damagedBytes } = finishReset(disk, directory)
   const names = disk.list('log.open', directory)
   for (const name of names) if (name.endsWith('.tmp')) disk.remove('log.open', path.join(directory, name))
-  const files = names.filter((name) => parseSegmentName(name) !== undefined).map((name) => path.join(directory, name))
   const work = new Recovery(disk)
+  work.cutBytes += damagedBytes
   try {
-    const lastHeader = work.run(files)
+    const lastHeader = work.run(segmentFiles(directory, names))
     // Also when nothing was removed: a killed process may have made or renamed files whose names are not durable yet.
     disk.syncDirectory('log.open', directory)
     const { cutBytes, cutRecords, droppedBytes, droppedSegments } = work
@@ -65,6 +67,28 @@ export function recoverLog(disk: Disk, directory: string): RecoveredLog {
   } catch (error) {
     for (const segment of work.segments) segment.close()
     throw error
+  }
+}
+
+/** Before anything is changed: a segment of a newer version is not damaged, and neither cut off nor dropped. */
+function refuseNewerSegments(disk: Disk, directory: string): void {
+  for (const file of segmentFiles(directory, disk.list('log.open', directory))) readSegmentHeader(disk, file)
+}
+
+/** Oldest first. */
+function segmentFiles(directory: string, names: readonly string[]): string[] {
+  return names.filter((name) => parseSegmentName(name) !== undefined).map((name) => path.join(directory, name))
+}
+
+/** What the header says; `undefined` when it is not whole. Throws `UNSUPPORTED_FORMAT`. */
+function readSegmentHeader(disk: Disk, file: string): SegmentHeader | undefined {
+  const fd = disk.open('log.open', file, 'r')
+  const bytes = Buffer.alloc(SEGMENT_HEADER_BYTES)
+  try {
+    const length = disk.read('log.open', fd, bytes, 0, bytes.length, 0)
+    return parseSegmentHeader(bytes.subarray(0, length), file)
+  } finally {
+    disk.close('log.open', fd)
   }
 }
 
@@ -138,15 +162,7 @@ class Recovery {
 
   /** A segment whose header is whole and belongs to its name. */
   #openSegment(file: string): Segment | undefined {
-    const fd = this.#disk.open('log.open', file, 'r')
-    const bytes = Buffer.alloc(SEGMENT_HEADER_BYTES)
-    let length: number
-    try {
-      length = this.#disk.read('log.open', fd, bytes, 0, bytes.length, 0)
-    } finally {
-      this.#disk.close('log.open', fd)
-    }
-    const header = parseSegmentHeader(bytes.subarray(0, length))
+    const header = readSegmentHeader(this.#disk, file)
     if (header === undefined || parseSegmentName(path.basename(file)) !== header.base.position.txid + 1n)
       return undefined
     return new Segment(this.#disk, file, header)

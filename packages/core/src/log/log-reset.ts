@@ -7,7 +7,6 @@
  * `reset.tmp` is swept away. The name is its own because the new log may begin at a TXID of which the old one has a segment.
  */
 import path from 'node:path'
-import { ClusterError } from '../errors/cluster-error.ts'
 import type { Disk } from '../files/disk.ts'
 import {
   encodeSegmentHeader,
@@ -40,22 +39,33 @@ export function commitReset(disk: Disk, directory: string): void {
   finishReset(disk, directory)
 }
 
-/** Does steps 3 and 4 if a reset was committed and not finished; true when it was so. Throws `CORRUPT_DATA`. */
-export function finishReset(disk: Disk, directory: string): boolean {
+/**
+ * Does steps 3 and 4 if a reset was committed and not finished; answers whether it was so. Throws `UNSUPPORTED_FORMAT`.
+ *
+ * A mark that was damaged since is removed. What is left of the old log then stands, and does not know the checksum of the
+ * database: the engine treats that as another history, which is what the reset was made for.
+ */
+export function finishReset(disk: Disk, directory: string): FinishedReset {
   const names = disk.list('log.reset', directory)
-  if (!names.includes(RESET_NAME)) return false
+  if (!names.includes(RESET_NAME)) return { isFinished: false, damagedBytes: 0 }
   const file = path.join(directory, RESET_NAME)
-  const header = disk.readWhole('log.reset', file)
-  const start = header === undefined ? undefined : parseSegmentHeader(header)?.base
-  if (start === undefined)
-    throw new ClusterError('CORRUPT_DATA', `log segment ${file} is damaged`, {
-      details: { file },
-      hint: 'Remove the directory of this database on this node, so that it is fetched again from another node.',
-    })
+  const header = disk.readWhole('log.reset', file) ?? Buffer.alloc(0)
+  const start = parseSegmentHeader(header, file)?.base
+  if (start === undefined) {
+    disk.remove('log.reset', file)
+    disk.syncDirectory('log.reset', directory)
+    return { isFinished: false, damagedBytes: header.length }
+  }
   for (const name of names)
     if (parseSegmentName(name) !== undefined) disk.remove('log.reset', path.join(directory, name))
   disk.syncDirectory('log.reset', directory)
   disk.rename('log.reset', file, path.join(directory, segmentName(start)))
   disk.syncDirectory('log.reset', directory)
-  return true
+  return { isFinished: true, damagedBytes: 0 }
+}
+
+export interface FinishedReset {
+  readonly isFinished: boolean
+  /** Size of a mark that was damaged. */
+  readonly damagedBytes: number
 }

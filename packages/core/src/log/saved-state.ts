@@ -13,7 +13,7 @@
  *    …   8  CRC of everything before
  *
  * Promises: `loadState` answers with a state that is whole and whose page checksums make the database checksum, or with
- * `undefined`. Whether it still speaks of the file is for the caller to ask: `sameIdentity`.
+ * `undefined`, also for a newer version of this format: it only saves work, so a downgrade hashes and loses nothing. Whether it still speaks of the file is for the caller to ask: `sameIdentity`.
  * Order: written after the last connection is closed, removed durably before anything may change the database. So after a
  * crash there is none, and the start hashes.
  */

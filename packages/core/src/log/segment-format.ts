@@ -41,6 +41,7 @@ import { CHECKSUM_FLAG, NO_CHECKSUM } from '../position/checksum.ts'
 import type { Epoch } from '../position/epoch.ts'
 import type { Position } from '../position/position.ts'
 import { formatTxid, nextTxid, parseTxid, type Txid } from '../position/txid.ts'
+import { requireKnownVersion } from './format-version.ts'
 
 export const SEGMENT_HEADER_BYTES = 48
 export const ENVELOPE_BYTES = 32
@@ -96,12 +97,24 @@ export function encodeSegmentHeader(base: LogTail): Buffer {
   return bytes
 }
 
-/** `undefined` when the bytes are not a whole header of a version known here. */
-export function parseSegmentHeader(bytes: Buffer): SegmentHeader | undefined {
+/**
+ * The format version that a whole header names; `undefined` when it is none. Every version keeps magic, version and CRC where
+ * they are.
+ */
+export function segmentVersion(bytes: Buffer): number | undefined {
   if (bytes.length < SEGMENT_HEADER_BYTES || bytes.readUInt32BE(0) !== SEGMENT_MAGIC) return undefined
-  const version = bytes.readUInt32BE(4)
+  return crcMatches(bytes, 0, SEGMENT_HEADER_BYTES - 8) ? bytes.readUInt32BE(4) : undefined
+}
+
+/**
+ * `undefined` when the bytes are not a whole header.
+ * @param file for the error. Throws `UNSUPPORTED_FORMAT` when the header is of a newer version
+ */
+export function parseSegmentHeader(bytes: Buffer, file: string): SegmentHeader | undefined {
+  const version = segmentVersion(bytes)
+  if (version === undefined) return undefined
+  requireKnownVersion(file, version, VERSION)
   if (version !== VERSION && version !== VERSION_WITHOUT_REQUESTS) return undefined
-  if (!crcMatches(bytes, 0, SEGMENT_HEADER_BYTES - 8)) return undefined
   const firstTxid = bytes.readBigUInt64BE(8)
   const checksum = bytes.readBigUInt64BE(16) as Checksum
   const epoch = safeEpoch(bytes, 24)

@@ -16,10 +16,11 @@ import type { Checksum } from '../position/checksum.ts'
 import { type EpochStart, type EpochTable, epochOf, NO_EPOCH } from '../position/epoch.ts'
 import { type Position, ZERO_POSITION } from '../position/position.ts'
 import type { Txid } from '../position/txid.ts'
-import { EpochFile } from './epoch-file.ts'
+import { EpochFile, type EpochRepair } from './epoch-file.ts'
 import { LogAppender } from './log-appender.ts'
 import type { ResolvedLogOptions } from './log-options.ts'
 import { type FoundRecords, LogReader } from './log-reader.ts'
+import { loggedEpochs } from './logged-epochs.ts'
 import { type LogRecovery, recoverLog } from './log-recovery.ts'
 import { commitReset, prepareReset } from './log-reset.ts'
 import { type PrunableSegment, prunableCount } from './retention.ts'
@@ -57,6 +58,8 @@ const ZERO_TAIL: LogTail = Object.freeze({ position: ZERO_POSITION, epoch: NO_EP
 export class TransactionLog {
   /** What `open` repaired. */
   readonly recovery: LogRecovery
+  /** The epoch table was damaged, and made anew from this. */
+  readonly epochRepair: EpochRepair | undefined
   readonly #disk: Disk
   readonly #directory: string
   readonly #options: ResolvedLogOptions
@@ -72,7 +75,7 @@ export class TransactionLog {
 
   /**
    * Opens or makes the log of a database, with the repairs that `recovery` then tells.
-   * Throws `CORRUPT_DATA` when the epoch table is damaged, `STORAGE_FAILED`.
+   * Throws `UNSUPPORTED_FORMAT` for files of a newer version, before anything is changed; `STORAGE_FAILED`.
    */
   static open(o: TransactionLogOptions): TransactionLog {
     return new TransactionLog(o)
@@ -86,6 +89,7 @@ export class TransactionLog {
     this.#epochs = EpochFile.open(o.disk, o.directory)
     const { segments, lastHeader, recovery } = recoverLog(o.disk, o.directory)
     this.recovery = recovery
+    this.epochRepair = this.#repairEpochs(segments)
     this.#segments = segments
     this.#cache = new TailCache(o.options.tailCacheBytes)
     this.#reader = new LogReader(segments, this.#cache)
@@ -259,6 +263,15 @@ export class TransactionLog {
     } finally {
       for (const segment of this.#segments) segment.close()
       this.#cache.clear()
+    }
+  }
+
+  #repairEpochs(segments: readonly Segment[]): EpochRepair | undefined {
+    try {
+      return this.#epochs.repair(() => loggedEpochs(segments))
+    } catch (error) {
+      for (const segment of segments) segment.close()
+      throw error
     }
   }
 

@@ -4,6 +4,9 @@ import path from 'node:path'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { DataDirectory } from '../files/data-directory.ts'
 import { realDisk } from '../files/disk.ts'
+import { entriesOf, openLog } from '../log/test-support/log-fixture.ts'
+import { RecordChain } from '../log/test-support/record-chain.ts'
+import { databaseName } from '../request/database-name.ts'
 import { NO_CHECKSUM } from '../position/checksum.ts'
 import { epoch, NO_EPOCH } from '../position/epoch.ts'
 import { txid } from '../position/txid.ts'
@@ -13,6 +16,7 @@ let directory: string
 let data: DataDirectory
 beforeEach(() => {
   directory = mkdtempSync(path.join(os.tmpdir(), 'litefleet-identity-'))
+  warnings = []
   data = DataDirectory.open(realDisk, directory)
 })
 afterEach(() => {
@@ -20,7 +24,22 @@ afterEach(() => {
   rmSync(directory, { recursive: true })
 })
 
-const open = (): ClusterIdentity => new ClusterIdentity(realDisk, data, 'main')
+let warnings: string[]
+const open = (): ClusterIdentity =>
+  new ClusterIdentity(realDisk, data, 'main', (name) => {
+    warnings.push(name)
+  })
+
+/** A database whose log knows this epoch. */
+async function addLog(name: string, newest: number): Promise<string> {
+  const log = path.join(data.databaseDirectory('main', databaseName(name)), 'log')
+  const opened = openLog(log)
+  const chain = new RecordChain()
+  opened.recordEpochStart({ epoch: epoch(newest), firstTxid: txid(1n), checksumBefore: NO_CHECKSUM })
+  opened.append(entriesOf(chain.take(9), epoch(newest)))
+  await opened.close()
+  return log
+}
 
 it('a cluster is founded once and joined once', () => {
   const identity = open()
@@ -43,8 +62,40 @@ it('epochs only grow, over restarts and beyond those of others', () => {
   expect(open().nextEpoch(NO_EPOCH)).toBe(10)
 })
 
-it('a damaged epoch file is an error, not epoch 0', () => {
-  open().nextEpoch(NO_EPOCH)
-  writeFileSync(data.epochFile('main'), 'gone')
-  expect(open).toThrow(/CORRUPT_DATA/)
+it('a damaged epoch file is made anew from the logs of the databases, never epoch 0', async () => {
+  open().nextEpoch(epoch(6))
+  await addLog('a.db', 3)
+  const log = await addLog('b.db', 7)
+  for (const damage of ['gone', '', '000000000000000']) {
+    writeFileSync(data.epochFile('main'), damage)
+    expect(open().newestEpoch).toBe(7)
+    expect(open().newestEpoch).toBe(7)
+  }
+  expect(warnings).toEqual(['epoch-rebuilt', 'epoch-rebuilt', 'epoch-rebuilt'])
+  // With the tables gone as well the records know.
+  for (const name of ['epochs', 'epochs.copy']) writeFileSync(path.join(log, name), '')
+  writeFileSync(data.epochFile('main'), '')
+  expect(open().newestEpoch).toBe(7)
+})
+
+it('a damaged cluster id is taken from its copy', () => {
+  const identity = open()
+  identity.found()
+  writeFileSync(data.clusterIdFile, '')
+  expect(open().clusterId).toBe(identity.clusterId)
+  expect(open().clusterId).toBe(identity.clusterId)
+  expect(warnings).toEqual(['cluster-id-restored'])
+})
+
+it('with the cluster id lost a replica joins again, and a primary founds no other cluster over a history', async () => {
+  open().found()
+  await addLog('a.db', 3)
+  writeFileSync(data.clusterIdFile, '')
+  writeFileSync(`${data.clusterIdFile}.copy`, 'LFSC')
+  expect(() => open().found()).toThrow(
+    expect.objectContaining({ code: 'CORRUPT_DATA', hint: expect.stringContaining('LFSC') }),
+  )
+  const replica = open()
+  replica.adopt('LFSC0000000000000001')
+  expect(open().clusterId).toBe('LFSC0000000000000001')
 })

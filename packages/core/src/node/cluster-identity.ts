@@ -1,28 +1,42 @@
 /**
  * What a node keeps about the cluster beside its databases: the cluster id, and the largest epoch it has seen.
  *
+ * The cluster id is kept twice. With both lost, a replica joins the cluster of the primary it is configured for, as an empty one
+ * would. A primary whose databases have a history must not found another cluster over it: its replicas would not know it any
+ * more, and nobody would have decided that. It is refused until somebody says which cluster it is.
+ *
  * The epoch file is 16 decimal digits and a newline; it is replaced durably before an epoch is used or adopted, so a crash
- * may skip epochs and never repeats one.
+ * may skip epochs and never repeats one. A damaged file is made anew from the logs of the databases, which know every epoch
+ * in which this node took part.
  */
 import { randomBytes } from 'node:crypto'
+import path from 'node:path'
 import { ClusterError } from '../errors/cluster-error.ts'
-import type { DataDirectory } from '../files/data-directory.ts'
+import type { DataDirectory, StoredClusterId } from '../files/data-directory.ts'
 import type { Disk } from '../files/disk.ts'
+import { surveyNewestEpoch } from '../log/log-survey.ts'
 import { type Epoch, epoch, type EpochTable, NO_EPOCH } from '../position/epoch.ts'
+
+/** Told of damage that was repaired. */
+type Warn = (name: string, message: string, details: Readonly<Record<string, unknown>>) => void
 
 export class ClusterIdentity {
   readonly #disk: Disk
   readonly #directory: DataDirectory
+  readonly #group: string
   readonly #epochFile: string
+  readonly #warn: Warn
   #clusterId: string | undefined
   #newestEpoch: Epoch
 
-  constructor(disk: Disk, directory: DataDirectory, group: string) {
+  constructor(disk: Disk, directory: DataDirectory, group: string, warn: Warn) {
     this.#disk = disk
     this.#directory = directory
+    this.#group = group
+    this.#warn = warn
     this.#epochFile = directory.epochFile(group)
     disk.makeDirectory('identity.make-directory', directory.groupDirectory(group))
-    this.#clusterId = directory.readClusterId()
+    this.#clusterId = this.#restoredId(directory.readClusterId())
     this.#newestEpoch = this.#readEpoch()
   }
 
@@ -35,8 +49,9 @@ export class ClusterIdentity {
     return this.#newestEpoch
   }
 
-  /** A first primary founds the cluster. */
+  /** A first primary founds the cluster. Throws `CORRUPT_DATA` when its databases belong to one whose id was lost. */
   found(): void {
+    if (this.#clusterId === undefined && this.#loggedEpoch() !== NO_EPOCH) throw this.#idLost()
     this.adopt(this.#clusterId ?? `LFSC${randomBytes(8).toString('hex').toUpperCase()}`)
   }
 
@@ -83,8 +98,48 @@ export class ClusterIdentity {
     if (content === undefined) return NO_EPOCH
     const text = content.toString('latin1').trim()
     if (/^[0-9]{16}$/.test(text)) return epoch(Number(text))
-    throw new ClusterError('CORRUPT_DATA', `${this.#epochFile} holds no epoch`, {
-      hint: 'Write the largest epoch that `litefleet status` shows on any node into it, as 16 decimal digits.',
+    const newest = this.#loggedEpoch()
+    this.#warn('epoch-rebuilt', `${this.#epochFile} was damaged; the logs of the databases know epoch ${newest}`, {
+      file: this.#epochFile,
+      epoch: newest,
     })
+    this.#remember(newest)
+    return newest
+  }
+
+  /** The newest epoch in the logs of all databases. */
+  #loggedEpoch(): Epoch {
+    const epochs = this.#directory
+      .databaseNames(this.#group)
+      .map((name) =>
+        surveyNewestEpoch(this.#disk, path.join(this.#directory.databaseDirectory(this.#group, name), 'log')),
+      )
+    return epoch(Math.max(NO_EPOCH, ...epochs))
+  }
+
+  #restoredId(stored: StoredClusterId): string | undefined {
+    const { clusterIdFile } = this.#directory
+    if (stored.kind === 'none') return undefined
+    if (stored.kind === 'damaged') {
+      this.#warn('cluster-id-lost', `${clusterIdFile} holds no cluster id, nor does its copy`, { file: clusterIdFile })
+      return undefined
+    }
+    if (stored.isFromCopy) {
+      this.#warn('cluster-id-restored', `${clusterIdFile} was damaged; its copy was used`, { file: clusterIdFile })
+      this.#directory.writeClusterId(stored.id)
+    }
+    return stored.id
+  }
+
+  #idLost(): ClusterError {
+    const { clusterIdFile } = this.#directory
+    return new ClusterError(
+      'CORRUPT_DATA',
+      `the databases of this node belong to a cluster, but ${clusterIdFile} does not say which`,
+      {
+        details: { file: clusterIdFile },
+        hint: 'Copy the file `clusterid` of another node of the cluster to this place. Without another node write "LFSC" and 16 upper-case hex digits of your choice into it.',
+      },
+    )
   }
 }

@@ -60,13 +60,7 @@ export class DatabaseStore {
       options: options.log,
       clock: options.clock,
     })
-    const { cutBytes, cutRecords } = log.recovery
-    if (cutBytes > 0) {
-      options.warn('log-cut', `database "${options.name}": ${cutBytes} torn bytes were cut off the end of the log`, {
-        cutBytes,
-        cutRecords,
-      })
-    }
+    warnOfRepairs(options, log)
     return new DatabaseStore(options, log)
   }
 
@@ -220,6 +214,27 @@ async function unlessBusy<Result>(name: string, clock: Clock, attempt: () => Res
       }
     }
     await new Promise<void>((resolve) => clock.setTimer(LOCK_RETRY_MS, resolve))
+  }
+}
+
+function warnOfRepairs({ name, warn }: StoreOptions, { recovery, epochRepair }: TransactionLog): void {
+  const { cutBytes, cutRecords, droppedBytes, droppedSegments } = recovery
+  if (cutBytes > 0) {
+    warn('log-cut', `database "${name}": ${cutBytes} torn bytes were cut off the end of the log`, {
+      cutBytes,
+      cutRecords,
+    })
+  }
+  if (droppedSegments > 0) {
+    warn('log-dropped', `database "${name}": the log now begins after a damaged segment`, {
+      droppedBytes,
+      droppedSegments,
+    })
+  }
+  if (epochRepair !== undefined) {
+    warn('epochs-rebuilt', `database "${name}": the epoch table was damaged and made anew from the ${epochRepair}`, {
+      from: epochRepair,
+    })
   }
 }
 
