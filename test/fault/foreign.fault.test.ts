@@ -130,8 +130,8 @@ async function startEmpty(): Promise<ProcessCluster> {
   return cluster
 }
 
-function end(cluster: ProcessCluster, how: string): Promise<void> {
-  return how === 'killed' ? cluster.primary.kill() : cluster.primary.stop()
+async function end(cluster: ProcessCluster, how: string): Promise<void> {
+  await (how === 'killed' ? cluster.primary.kill() : cluster.primary.stop())
 }
 
 async function commitByShell(file: string, statements: readonly string[]): Promise<void> {

@@ -2,6 +2,7 @@
  * A node in a process of its own: `node node-process.ts <JSON of NodeSettings>`, with an IPC channel of advanced serialization.
  *
  * It opens a cluster and its databases, says `ready` (or `failed`, and ends), then carries out commands, any number at a time.
+ * Its disk fails where it is told (fault-disk.ts), its wall clock may be wrong, and its connections go where its routes lead.
  * Warnings are passed on as they come. It ends with `close`, by a signal, or when the process that started it is gone.
  */
 import {
@@ -11,15 +12,27 @@ import {
   type Database,
   isClusterError,
   type NodeStatus,
-  openCluster,
   type Outcome,
   type Position,
   type SqlStatement,
   type SqlValue,
   type WriteOptions,
 } from '@litefleet/core'
+import { openClusterIn } from '../../packages/core/src/cluster.ts'
+import { realDisk } from '../../packages/core/src/files/disk.ts'
+import { FaultDisk, type FaultRule, type SeenOperation } from './fault-disk.ts'
+import { SkewedClock } from './skewed-clock.ts'
 
-export interface NodeSettings {
+/** What is wrong with the machine of a node from its start on. */
+export interface NodeTroubles {
+  readonly faults?: readonly FaultRule[] | undefined
+  /** How far the wall clock is off. */
+  readonly skewMs?: number | undefined
+  /** Address → where to connect instead, both `host:port`. */
+  readonly routes?: Readonly<Record<string, string>> | undefined
+}
+
+export interface NodeSettings extends NodeTroubles {
   readonly options: Omit<ClusterOptions, 'onWarning' | 'setup'>
   /** Opened before the node is ready. */
   readonly databases: readonly string[]
@@ -35,6 +48,14 @@ export type NodeCommand =
   /** All rows of a read, as arrays of values. */
   | { readonly kind: 'read'; readonly database: string; readonly sql: string; readonly params: readonly SqlValue[] }
   | { readonly kind: 'status' }
+  | { readonly kind: 'memory' }
+  | { readonly kind: 'add-faults'; readonly rules: readonly FaultRule[] }
+  | { readonly kind: 'clear-faults' }
+  | { readonly kind: 'operations'; readonly forget: boolean }
+  | { readonly kind: 'skew-clock'; readonly skewMs: number }
+  /** Adds to the routes, or replaces those to the same addresses. */
+  | { readonly kind: 'route'; readonly routes: Readonly<Record<string, string>> }
+  /** Answers all operations since the start or the last `operations` that forgot. */
   | { readonly kind: 'close' }
 
 export interface NodeCall {
@@ -70,7 +91,7 @@ export interface NodeReceipt {
   readonly replayed: boolean
 }
 
-export type { NodeStatus }
+export type { NodeStatus, SeenOperation }
 
 let threads = 0
 process.on('worker', () => threads++)
@@ -79,6 +100,10 @@ const exitWithParent = (): never => process.exit(1)
 process.on('disconnect', exitWithParent)
 
 const settings = JSON.parse(process.argv[2] ?? '') as NodeSettings
+const faultDisk = new FaultDisk(realDisk)
+for (const rule of settings.faults ?? []) faultDisk.addRule(rule)
+const skewedClock = new SkewedClock(settings.skewMs ?? 0)
+const routes = new Map(Object.entries(settings.routes ?? {}))
 
 function send(message: NodeMessage): void {
   process.send?.(message)
@@ -129,8 +154,24 @@ class Commands {
       }
       case 'status':
         return this.#cluster.status()
+      case 'memory':
+        return process.memoryUsage()
+      case 'add-faults':
+        for (const rule of command.rules) faultDisk.addRule(rule)
+        return undefined
+      case 'clear-faults':
+        return faultDisk.clearRules()
+      case 'operations':
+        return faultDisk.seen(command.forget)
+      case 'skew-clock':
+        skewedClock.skewMs = command.skewMs
+        return undefined
+      case 'route':
+        for (const [address, to] of Object.entries(command.routes)) routes.set(address, to)
+        return undefined
       default:
-        return this.#cluster.close()
+        await this.#cluster.close()
+        return faultDisk.seen(true)
     }
   }
 
@@ -142,7 +183,12 @@ class Commands {
 }
 
 async function serve(): Promise<void> {
-  const cluster = await openCluster({
+  const environment = {
+    clock: skewedClock.clock,
+    disk: faultDisk.disk,
+    route: (address: string) => routes.get(address) ?? address,
+  }
+  const cluster = await openClusterIn(environment, {
     ...settings.options,
     onWarning: ({ name, message, details }) =>
       send({ kind: 'warning', warning: { name, message, details: plain(details) } }),

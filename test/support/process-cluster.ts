@@ -1,10 +1,12 @@
 /**
- * Nodes as processes, each with a data directory of its own under the system's temporary directory. Node 0 is the primary.
+ * Nodes as processes, each with a data directory of its own under the system's temporary directory. Node 0 is the primary until
+ * `movePrimary` says otherwise.
  *
- * Promises: a node that is started again finds what it left on disk, and the primary its address, whatever ended it; after
- * `close` no process and no file is left. Warnings of all nodes are kept, over their restarts.
+ * Promises: a node that is started again finds what it left on disk, and its addresses, whatever ended it; after
+ * `close` no process and no file is left. Warnings of all nodes are kept, over their restarts. With `links`, each node reaches each other
+ * one through a link of its own (link.ts), also after restarts.
  */
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -16,16 +18,47 @@ import {
   type Position,
 } from '@litefleet/core'
 import { expect } from 'vitest'
+import { type Damage, damage } from './damage.ts'
+import { freePort } from './free-port.ts'
 import { differingPages, imageOf, integrityOf } from './images.ts'
+import { Link, type NodePorts } from './link.ts'
+import type { NodeTroubles } from './node-process.ts'
 import { ProcessNode } from './process-node.ts'
 
 const SETTLE_TIMEOUT_MS = 30_000
+/** On an address that nobody else uses. */
+const HTTP_PORT = 4200
+const GRPC_PORT = 4201
+
+/** Where a node runs, when it is not an ordinary process on loopback. */
+export interface NodePlace {
+  /** Of a small file system (small-disk.ts). */
+  readonly dataDir?: string | undefined
+  /** Of a network namespace (namespaces.ts); the ports there are free. */
+  readonly host?: string | undefined
+  readonly launcher?: readonly string[] | undefined
+}
 
 export interface ProcessClusterOptions {
   /** Opened on every node. */
   readonly database: string
   readonly log?: LogOptions | undefined
+  readonly clusterKey?: string | undefined
+  /** A link for each directed pair of nodes. */
+  readonly links?: boolean | undefined
+  readonly places?: readonly (NodePlace | undefined)[] | undefined
 }
+
+/** A file of a node, or a kind of file of which the newest one is meant. */
+export type NodeFile =
+  | 'database'
+  | 'wal'
+  | 'segment'
+  | 'epochs'
+  | 'state'
+  | 'epoch'
+  | 'clusterid'
+  | { readonly path: string }
 
 export type NodeWarning = ClusterWarning & { readonly node: number }
 
@@ -36,7 +69,10 @@ export class ProcessCluster implements AsyncDisposable {
   readonly #options: ProcessClusterOptions
   readonly #nodes = new Map<number, ProcessNode>()
   readonly #all = new Set<ProcessNode>()
-  #httpPort = 0
+  readonly #ports = new Map<number, NodePorts>()
+  /** `from>to` */
+  readonly #links = new Map<string, Link>()
+  #primaryIndex = 0
 
   constructor(options: ProcessClusterOptions) {
     this.#options = options
@@ -57,7 +93,7 @@ export class ProcessCluster implements AsyncDisposable {
   }
 
   dataDirOf(index: number): string {
-    return path.join(this.directory, `node-${index}`)
+    return this.#options.places?.[index]?.dataDir ?? path.join(this.directory, `node-${index}`)
   }
 
   directoryOf(index: number): string {
@@ -68,8 +104,11 @@ export class ProcessCluster implements AsyncDisposable {
     return path.join(this.directoryOf(index), 'database')
   }
 
+  /** Of the node that is the primary for whoever is started from now on. */
   get primaryUrl(): string {
-    return `http://127.0.0.1:${this.#httpPort}`
+    const ports = this.#ports.get(this.#primaryIndex)
+    if (ports === undefined) throw new Error(`node ${this.#primaryIndex} was never started`)
+    return `http://${ports.host}:${ports.http}`
   }
 
   /** The newest process of a node, whether it lives or not. */
@@ -85,34 +124,119 @@ export class ProcessCluster implements AsyncDisposable {
   }
 
   get primary(): ProcessNode {
-    return this.node(0)
+    return this.node(this.#primaryIndex)
+  }
+
+  get primaryIndex(): number {
+    return this.#primaryIndex
+  }
+
+  /** The way on which node `from` reaches node `to`; both were started before. */
+  link(from: number, to: number): Link {
+    const link = this.#links.get(`${from}>${to}`)
+    if (link === undefined) throw new Error(`there is no link from node ${from} to node ${to}`)
+    return link
+  }
+
+  /** Every link from or to a node. */
+  linksOf(index: number): readonly Link[] {
+    return [...this.#links].filter(([pair]) => pair.split('>').includes(String(index))).map(([, link]) => link)
   }
 
   /** Starts a node, or starts it again, and waits until it serves. */
-  async startNode(index: number, options: Partial<ClusterOptions> = {}): Promise<ProcessNode> {
-    const node = this.spawnNode(index, options)
-    const { addresses } = await node.ready()
-    if (index === 0) this.#httpPort = Number(new URL(addresses.http).port)
+  async startNode(
+    index: number,
+    options: Partial<ClusterOptions> = {},
+    troubles: NodeTroubles = {},
+  ): Promise<ProcessNode> {
+    await this.#connect(index)
+    const node = this.spawnNode(index, options, troubles)
+    await node.ready()
     return node
   }
 
-  /** Starts a node without waiting for it. */
-  spawnNode(index: number, options: Partial<ClusterOptions> = {}): ProcessNode {
+  /** Starts a node that was started before, or the second and further ones without links, and does not wait for it. */
+  spawnNode(index: number, options: Partial<ClusterOptions> = {}, troubles: NodeTroubles = {}): ProcessNode {
+    const place = this.#options.places?.[index]
+    const { log, clusterKey } = this.#options
+    const ports = this.#ports.get(index)
     const settings = {
       options: {
         dataDir: this.dataDirOf(index),
         node: { name: `node-${index}` },
-        lease: { kind: 'static' as const, primary: index === 0 ? (true as const) : { url: this.primaryUrl } },
-        listen: index === 0 ? { httpPort: this.#httpPort } : {},
-        ...(this.#options.log === undefined ? {} : { log: this.#options.log }),
+        lease: {
+          kind: 'static' as const,
+          primary: index === this.#primaryIndex ? (true as const) : { url: this.primaryUrl },
+        },
+        listen: ports === undefined ? {} : { host: ports.host, httpPort: ports.http, grpcPort: ports.grpc },
+        ...(log === undefined ? {} : { log }),
+        ...(clusterKey === undefined ? {} : { clusterKey }),
         ...options,
       },
       databases: [this.database],
+      ...troubles,
+      routes: { ...this.#routesOf(index), ...troubles.routes },
     }
-    const node = new ProcessNode(settings, (warning) => this.warnings.push({ ...warning, node: index }))
+    const onWarning = (warning: ClusterWarning): void => void this.warnings.push({ ...warning, node: index })
+    const node = new ProcessNode(settings, onWarning, place?.launcher)
     this.#nodes.set(index, node)
     this.#all.add(node)
     return node
+  }
+
+  /**
+   * Another node is the primary from now on, for everybody who is started again: those that live, one after another, the new primary
+   * first. Who is excepted goes on as it was and knows nothing of it, an old primary too.
+   */
+  async movePrimary(
+    to: number,
+    options: { readonly end?: 'stop' | 'kill'; readonly except?: readonly number[] } = {},
+  ): Promise<void> {
+    const { end = 'stop', except = [] } = options
+    const restarted = this.indexes.filter((index) => !except.includes(index) && this.node(index).isAlive)
+    await Promise.all(restarted.map((index) => (end === 'stop' ? this.node(index).stop() : this.node(index).kill())))
+    this.#primaryIndex = to
+    await this.startNode(to)
+    for (const index of restarted) if (index !== to) await this.startNode(index)
+  }
+
+  /** Starts a node as a primary, though another one is: by mistake, or because nobody told it. */
+  startStalePrimary(index: number): Promise<ProcessNode> {
+    return this.startNode(index, { lease: { kind: 'static', primary: true } })
+  }
+
+  /** Damages a file of a node that does not run; answers which one. */
+  corrupt(index: number, file: NodeFile, how: Damage): string {
+    const found = this.pathOf(index, file)
+    damage(found, how)
+    return found
+  }
+
+  /** The newest one where there are several. */
+  pathOf(index: number, file: NodeFile): string {
+    if (typeof file === 'object') return path.join(this.dataDirOf(index), file.path)
+    const directory = this.directoryOf(index)
+    switch (file) {
+      case 'database':
+        return this.fileOf(index)
+      case 'wal':
+        return `${this.fileOf(index)}-wal`
+      case 'segment':
+        return this.segmentsOf(index).at(-1) ?? path.join(directory, 'log', 'no segment')
+      case 'epochs':
+        return path.join(directory, 'log', 'epochs')
+      case 'state':
+        return path.join(directory, 'state')
+      default:
+        return path.join(this.dataDirOf(index), file === 'epoch' ? 'main' : '', file)
+    }
+  }
+
+  /** The segments of a node's log, the oldest first. */
+  segmentsOf(index: number): readonly string[] {
+    const log = path.join(this.directoryOf(index), 'log')
+    const names = readdirSync(log).filter((name) => /^[0-9]+\.seg$/.test(name))
+    return names.toSorted().map((name) => path.join(log, name))
   }
 
   /** Warnings of one name, or of all names but those that only tell of lost connections. */
@@ -120,22 +244,26 @@ export class ProcessCluster implements AsyncDisposable {
     return this.warnings.filter((warning) => (name === undefined ? warning.name !== 'stream' : warning.name === name))
   }
 
-  /** Waits until the replicas are where the primary is, when nothing more is written. */
+  /** Waits until the replicas are where the primary is; a write whose caller gave up may still arrive there meanwhile. */
   async settle(...replicas: readonly number[]): Promise<void> {
-    const { position } = await this.primary.facts(this.database)
     for (const index of replicas) {
       const deadlineMs = performance.now() + SETTLE_TIMEOUT_MS
       // Not `waitFor`: a replica may have to come back from another history, on which it is ahead.
-      while (!isSame((await this.node(index).facts(this.database)).position, position)) {
+      while (!(await this.#isWherePrimaryIs(index))) {
         if (performance.now() > deadlineMs) await this.#explain(index)
         await sleep(10)
       }
     }
   }
 
+  async #isWherePrimaryIs(index: number): Promise<boolean> {
+    const { position } = await this.primary.facts(this.database)
+    return isSame((await this.node(index).facts(this.database)).position, position)
+  }
+
   /** Says where everybody stands when a replica does not come to where the primary is. */
   async #explain(index: number): Promise<never> {
-    const facts = await Promise.all([0, index].map((node) => this.node(node).facts(this.database)))
+    const facts = await Promise.all([this.#primaryIndex, index].map((node) => this.node(node).facts(this.database)))
     const stand = facts.map(({ position, state, stateReason }) => `${formatPosition(position)} ${state} ${stateReason}`)
     const warnings = this.warnings.map(({ node, message }) => `node ${node}: ${message}`).join('\n')
     throw new Error(`node ${index} stands at ${stand[1]}, the primary at ${stand[0]}\n${warnings}`)
@@ -145,8 +273,8 @@ export class ProcessCluster implements AsyncDisposable {
   async expectEqual(...replicas: readonly number[]): Promise<void> {
     await this.settle(...replicas)
     const { pageSize } = await this.primary.facts(this.database)
-    const image = imageOf(this.fileOf(0))
-    expect(integrityOf(this.fileOf(0))).toBe('ok')
+    const image = imageOf(this.fileOf(this.#primaryIndex))
+    expect(integrityOf(this.fileOf(this.#primaryIndex))).toBe('ok')
     for (const index of replicas) {
       expect(differingPages(image, imageOf(this.fileOf(index)), pageSize), `node ${index}`).toBe('')
       expect(integrityOf(this.fileOf(index))).toBe('ok')
@@ -161,11 +289,36 @@ export class ProcessCluster implements AsyncDisposable {
 
   async close(): Promise<void> {
     await Promise.all([...this.#all].map((node) => node.kill()))
+    await Promise.all([...this.#links.values()].map((link) => link.close()))
     rmSync(this.directory, { recursive: true, force: true })
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
+  }
+
+  /** Gives a new node its ports, and links from and to every other one. */
+  async #connect(index: number): Promise<void> {
+    if (this.#ports.has(index)) return
+    const host = this.#options.places?.[index]?.host
+    const ports =
+      host === undefined
+        ? { host: '127.0.0.1', http: await freePort(), grpc: await freePort() }
+        : { host, http: HTTP_PORT, grpc: GRPC_PORT }
+    const others = [...this.#ports]
+    this.#ports.set(index, ports)
+    if (this.#options.links !== true) return
+    for (const [other, otherPorts] of others) {
+      this.#links.set(`${index}>${other}`, await Link.open(otherPorts))
+      const back = await Link.open(ports)
+      this.#links.set(`${other}>${index}`, back)
+      if (this.#nodes.get(other)?.isAlive === true) await this.node(other).route(back.routes)
+    }
+  }
+
+  #routesOf(index: number): Readonly<Record<string, string>> {
+    const links = [...this.#links].filter(([pair]) => pair.startsWith(`${index}>`))
+    return Object.assign({}, ...links.map(([, { routes }]) => routes))
   }
 }
 

@@ -8,6 +8,7 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import path from 'node:path'
 import type { ClusterWarning, Outcome, SqlStatement, SqlValue, WriteOptions } from '@litefleet/core'
+import { type CrashMoment, type DiskMethod, type FaultRule, GROWING, type SeenOperation } from './fault-disk.ts'
 import type {
   NodeCall,
   NodeCommand,
@@ -43,6 +44,9 @@ export class NodeError extends Error {
   }
 }
 
+/** Which calls of an operation a fault holds for. */
+export type FaultScope = Pick<FaultRule, 'methods' | 'occurrence' | 'times' | 'forMs'>
+
 interface PendingCall {
   resolve(value: unknown): void
   reject(error: Error): void
@@ -57,13 +61,18 @@ export class ProcessNode {
   #printed = ''
   #nextId = 1
 
-  /** @param onWarning told of every warning of the node, also before it is ready */
-  constructor(settings: NodeSettings, onWarning: (warning: ClusterWarning) => void) {
+  /**
+   * @param onWarning told of every warning of the node, also before it is ready
+   * @param launcher a command that runs the one behind it in another place, e.g. in a network namespace
+   */
+  constructor(settings: NodeSettings, onWarning: (warning: ClusterWarning) => void, launcher: readonly string[] = []) {
     this.#onWarning = onWarning
+    const [execPath = process.execPath, ...execArgv] = [...launcher, process.execPath]
     this.#child = fork(PROGRAM, [JSON.stringify(settings)], {
       serialization: 'advanced',
       stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
-      execArgv: [],
+      execPath,
+      execArgv,
       env: { NODE_COMPILE_CACHE: COMPILE_CACHE, ...process.env },
     })
     this.#exit = once(this.#child, 'exit')
@@ -76,6 +85,17 @@ export class ProcessNode {
 
   get pid(): number {
     return this.#child.pid ?? 0
+  }
+
+  /** The process has not ended. */
+  get isAlive(): boolean {
+    return this.#child.exitCode === null && this.#child.signalCode === null
+  }
+
+  /** Resolves when the process has ended, whatever ended it; answers the signal that did. */
+  async gone(): Promise<NodeJS.Signals | undefined> {
+    await this.#exit
+    return this.#child.signalCode ?? undefined
   }
 
   /** What the process printed to its standard error. */
@@ -121,6 +141,55 @@ export class ProcessNode {
     return found
   }
 
+  memory(): Promise<NodeJS.MemoryUsage> {
+    return this.#call({ kind: 'memory' }) as Promise<NodeJS.MemoryUsage>
+  }
+
+  addFaults(...rules: readonly FaultRule[]): Promise<void> {
+    return this.#call({ kind: 'add-faults', rules }) as Promise<void>
+  }
+
+  /** The disk is whole again. */
+  clearFaults(): Promise<void> {
+    return this.#call({ kind: 'clear-faults' }) as Promise<void>
+  }
+
+  /** The process dies by SIGKILL in the middle of an operation that is still to come; `gone()` tells when. */
+  crashAt(operation: string, scope: FaultScope & { readonly when?: CrashMoment } = {}): Promise<void> {
+    const { when = 'before', ...rest } = scope
+    return this.addFaults({ operation, effect: { kind: 'crash', when }, ...rest })
+  }
+
+  /** Calls of the operation fail: the next one, unless the scope says otherwise. */
+  failOperation(
+    operation: string,
+    errno: string,
+    scope: FaultScope & { readonly isShort?: boolean } = {},
+  ): Promise<void> {
+    const { isShort = false, ...rest } = scope
+    return this.addFaults({ operation, effect: { kind: isShort ? 'short' : 'fail', errno }, ...rest })
+  }
+
+  /** What the node itself writes finds no room until `clearFaults`. SQLite's own writes do not pass there: see small-disk.ts. */
+  fillDisk(methods: readonly DiskMethod[] = GROWING): Promise<void> {
+    return this.failOperation('*', 'ENOSPC', { methods, times: 'always' })
+  }
+
+  /** Operations since the start, or since this was last asked for with `forget`, in the order of their first calls. */
+  operations(options: { readonly forget?: boolean } = {}): Promise<readonly SeenOperation[]> {
+    return this.#call({ kind: 'operations', forget: options.forget ?? false }) as Promise<readonly SeenOperation[]>
+  }
+
+  /** The wall clock jumps, and is off by this from now on. */
+  skewClock(skewMs: number): Promise<void> {
+    return this.#call({ kind: 'skew-clock', skewMs }) as Promise<void>
+  }
+
+  /** New connections to these addresses go elsewhere. */
+  route(routes: Readonly<Record<string, string>>): Promise<void> {
+    return this.#call({ kind: 'route', routes }) as Promise<void>
+  }
+
   /** SIGKILL. Nothing is flushed, nothing is closed. */
   async kill(): Promise<void> {
     this.#child.kill('SIGKILL')
@@ -136,9 +205,12 @@ export class ProcessNode {
     this.#child.kill('SIGCONT')
   }
 
-  /** Closes the node in good order. Rejects when closing fails, or leaves something behind that keeps the process alive. */
-  async stop(): Promise<void> {
-    await this.#call({ kind: 'close' })
+  /**
+   * Closes the node in good order; answers what it did with its disk since the start, or since it was last asked with `forget`.
+   * Rejects when closing fails, or leaves something behind that keeps the process alive.
+   */
+  async stop(): Promise<readonly SeenOperation[]> {
+    const operations = (await this.#call({ kind: 'close' })) as readonly SeenOperation[]
     const timer = setTimeout(() => this.#child.kill('SIGKILL'), CLOSE_TIMEOUT_MS)
     await this.#exit
     clearTimeout(timer)
@@ -147,6 +219,7 @@ export class ProcessNode {
         `the node did not end by itself: ${this.#child.signalCode} ${this.#child.exitCode} ${this.#printed}`,
       )
     }
+    return operations
   }
 
   #call(command: NodeCommand): Promise<unknown> {

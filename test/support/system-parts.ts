@@ -4,6 +4,8 @@ import path from 'node:path'
 
 const PARTS = [
   { program: 'sqlite3', why: 'commits and reads by another process (Debian: apt-get install sqlite3)' },
+  { program: 'ip', why: 'partitions between network namespaces (Debian: apt-get install iproute2)' },
+  { program: 'mount', why: 'a small file system that runs full (Debian: apt-get install mount)' },
 ] as const
 
 /** One line for each program that is not on the PATH. */

@@ -27,8 +27,10 @@ test('a file that cannot be loaded is one failure', () => {
 test('a program that is not on the PATH is named with the way to get it', () => {
   const directory = mkdtempSync(path.join(tmpdir(), 'litefleet-path-'))
   try {
-    expect(missingSystemParts(directory)).toEqual([expect.stringContaining('apt-get install sqlite3')])
-    writeFileSync(path.join(directory, 'sqlite3'), '')
+    const missing = missingSystemParts(directory)
+    for (const hint of ['sqlite3', 'iproute2', 'mount'])
+      expect(missing).toContainEqual(expect.stringContaining(`apt-get install ${hint}`))
+    for (const program of ['sqlite3', 'ip', 'mount']) writeFileSync(path.join(directory, program), '')
     expect(missingSystemParts(`/nowhere:${directory}`)).toEqual([])
   } finally {
     rmSync(directory, { recursive: true })
