@@ -67,7 +67,7 @@ export class ProcessNode {
    */
   constructor(settings: NodeSettings, onWarning: (warning: ClusterWarning) => void, launcher: readonly string[] = []) {
     this.#onWarning = onWarning
-    const [execPath = process.execPath, ...execArgv] = [...launcher, process.execPath]
+    const [execPath, ...execArgv] = [...launcher, process.execPath]
     this.#child = fork(PROGRAM, [JSON.stringify(settings)], {
       serialization: 'advanced',
       stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
