@@ -20,7 +20,7 @@ import { Forwarder } from './forward/forwarder.ts'
 import { FunctionRunner } from './forward/function-runner.ts'
 import { FunctionTable } from './forward/function-table.ts'
 import { UnaryDoor } from './forward/unary-door.ts'
-import type { WriteAnswer, WriteCall, WriteContext } from './forward/write-call.ts'
+import type { ResolveAnswer, ResolveCall, WriteAnswer, WriteCall, WriteContext } from './forward/write-call.ts'
 import { Leadership } from './leadership/leadership.ts'
 import { resolveLeadershipOptions } from './leadership/leadership-options.ts'
 import type { NodeRole, PrimaryInfo, Term } from './leadership/node-role.ts'
@@ -52,7 +52,7 @@ import {
 import { admitOperation } from './request/admit-operation.ts'
 import { type DatabaseName, databaseName } from './request/database-name.ts'
 import type { PlainValue } from './request/plain-value.ts'
-import { RequestIdSource } from './request/request-id.ts'
+import { type RequestId, RequestIdSource } from './request/request-id.ts'
 import { assertUsableSqlite } from './sqlite/sqlite-library.ts'
 import { InfoClient } from './stream/info-client.ts'
 import { StreamServer } from './stream/stream-server.ts'
@@ -175,6 +175,7 @@ export class Cluster implements AsyncDisposable {
       clock,
       directory: this.#directory,
       log: options.log,
+      ledger: options.ledger,
       setup: options.setup,
       nodeId: this.#nodeId.readBigUInt64BE(),
       requestIds: this.#requestIds,
@@ -211,6 +212,7 @@ export class Cluster implements AsyncDisposable {
       adoptClusterId,
     })
     const executeHere = (call: WriteCall, context: WriteContext) => this.#executeHere(call, context)
+    const resolveHere = (call: ResolveCall, context: WriteContext) => this.#resolveHere(call, context)
     this.#forwarder = new Forwarder({
       clock,
       leadership: this.#leadership,
@@ -219,6 +221,7 @@ export class Cluster implements AsyncDisposable {
       functions: this.#runner,
       requestIds: this.#requestIds,
       executeHere,
+      resolveHere,
       awaitLocal: (database, position, deadlineMs) =>
         this.#engine.require(database).tracker.waitFor(position, deadlineMs),
     })
@@ -228,6 +231,7 @@ export class Cluster implements AsyncDisposable {
       functions: this.#runner,
       messageBytesMax: peerOptions.messageBytesMax,
       executeHere,
+      resolveHere,
     })
     const door = new UnaryDoor({ forwarder: this.#forwarder, clock, nodeName: options.node.name })
     this.#peerServer = new PeerServer({
@@ -240,6 +244,7 @@ export class Cluster implements AsyncDisposable {
         request: (request) => handler.handle(request),
         write: (request, deadlineMs) => door.write(request, deadlineMs),
         call: (request, deadlineMs) => door.call(request, deadlineMs),
+        resolve: (request, deadlineMs) => door.resolve(request, deadlineMs),
         status: () => this.status(),
         replicaJoined: (peer) => this.#membership.joined(peer),
         replicaReported: (peer, reports) => this.#membership.reported(peer, reports),
@@ -395,6 +400,11 @@ export class Cluster implements AsyncDisposable {
     return defineRemoteFunction(name, this.#functions, body)
   }
 
+  /** An id for a write that is going to be made, to be kept before it is sent: `{ requestId }` in its options, `database.resolve(id)`. */
+  newRequestId(): RequestId {
+    return this.#requestIds.next()
+  }
+
   /** Everything an operator wants to know, as plain data. */
   status(): NodeStatus {
     return nodeStatus({
@@ -434,7 +444,12 @@ export class Cluster implements AsyncDisposable {
     if (this.#lease.isCandidate) await this.#leadership.waitForPrimary(deadlineMs)
     const engine = await this.#engine.open(name, this.#engineRole())
     await engine.whenReady(deadlineMs)
-    return new Database({ engine, clock: this.#clock, write: (call) => this.#write(call) })
+    return new Database({
+      engine,
+      clock: this.#clock,
+      write: (call) => this.#write(call),
+      resolve: (call) => this.#forwarder.resolve(call),
+    })
   }
 
   #engineRole(): EngineRole {
@@ -457,6 +472,11 @@ export class Cluster implements AsyncDisposable {
       .require(call.database)
       .write({ operation, requestId, idempotencyKey, deadlineMs })
     return awaitReplicas(call, committed, this.#replicaPositions, deadlineMs)
+  }
+
+  async #resolveHere({ database, requestId }: ResolveCall, { deadlineMs }: WriteContext): Promise<ResolveAnswer> {
+    this.#leadership.requirePrimary()
+    return this.#engine.require(database).resolve({ requestId, deadlineMs })
   }
 
   #call<I extends PlainValue, O extends PlainValue>(

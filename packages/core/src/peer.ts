@@ -2,7 +2,7 @@
  * The door for sister packages (server, CLI) and for tools that read a node's files. Not covered by semantic versioning: what is
  * here follows core's insides.
  */
-export { sendWrite } from './forward/unary-client.ts'
+export { sendResolve, sendWrite } from './forward/unary-client.ts'
 export { fetchStatus } from './peer/status-client.ts'
 export { loadPeerProtocol } from './peer/protocol.ts'
 export { LtxStreamReader } from './ltx/ltx-stream-reader.ts'
@@ -17,7 +17,7 @@ export {
 } from './log/segment-format.ts'
 
 export type { RemoteWrite } from './forward/unary-client.ts'
-export type { WriteAnswer } from './forward/write-call.ts'
+export type { ResolveAnswer, WriteAnswer } from './forward/write-call.ts'
 export type { UnaryOptions } from './peer/unary-call.ts'
 export type { WriteOperation, WriteResult } from './request/write-request.ts'
 export type { DatabaseStatus, NodeStatus, ReplicaStatus } from './peer/node-status.ts'

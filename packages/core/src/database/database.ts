@@ -4,19 +4,19 @@
  * Reads never leave the process. Writes resolve when the level they await is reached; with the default, `local`, the next
  * read on this node sees them.
  */
-import type { WriteAnswer, WriteCall } from '../forward/write-call.ts'
+import type { ResolveAnswer, ResolveCall, WriteAnswer, WriteCall } from '../forward/write-call.ts'
 import type { EngineDatabase } from '../engine/engine.ts'
 import type { Clock } from '../base/clock.ts'
 import { ClusterError } from '../errors/cluster-error.ts'
 import type { Position } from '../position/position.ts'
 import type { AwaitLevel } from '../request/await-level.ts'
-import type { RequestId } from '../request/request-id.ts'
+import { parseRequestId, type RequestId } from '../request/request-id.ts'
 import type { SqlParams } from '../request/sql-value.ts'
-import type { SqlStatement, StatementResult } from '../request/write-request.ts'
+import type { Resolution, SqlStatement, StatementResult } from '../request/write-request.ts'
 import { LocalReader } from './local-reader.ts'
 import { ReadStatement } from './read-statement.ts'
 import { ReadTransaction } from './read-transaction.ts'
-import { resolveWriteOptions, type WriteOptions } from './write-options.ts'
+import { type ResolveOptions, resolveResolveOptions, resolveWriteOptions, type WriteOptions } from './write-options.ts'
 
 /** What happened to a write, beside its result. */
 export interface WriteReceipt {
@@ -35,10 +35,14 @@ export interface BatchAnswer extends WriteReceipt {
   readonly results: readonly StatementResult[]
 }
 
+/** What became of a write, and a position at which that is contained. */
+export type ResolvedWrite = Resolution & { readonly position: Position }
+
 export interface DatabaseParts {
   readonly engine: EngineDatabase
   readonly clock: Clock
   write(call: WriteCall): Promise<WriteAnswer>
+  resolve(call: ResolveCall): Promise<ResolveAnswer>
 }
 
 /** How long a replacement of the file waits for open iterators and read transactions. */
@@ -102,6 +106,27 @@ export class Database {
   }
 
   /**
+   * Finds out what became of a write whose outcome is unknown, on whichever node it was made. If it was applied, the next read
+   * here sees it, and `result` is its answer unless that was too large to keep. If it was not, it never will be: a duplicate still
+   * under way is refused (`REQUEST_ABANDONED`).
+   * @param requestId `details.requestId` of the error, or what the write was given as `requestId`
+   * @throws WRITE_OUTCOME_UNKNOWN when the primary cannot be asked now, REQUEST_TOO_OLD when it does not remember that far back,
+   * NOT_YET_VISIBLE when it was applied but this node does not show it in time, INVALID_REQUEST
+   */
+  async resolve(requestId: string, options?: ResolveOptions): Promise<ResolvedWrite> {
+    const where = `database "${this.name}": resolve`
+    const id = typeof requestId === 'string' ? parseRequestId(requestId) : undefined
+    if (id === undefined)
+      throw new ClusterError('INVALID_REQUEST', `${where} needs a request id, 32 lowercase hex digits`)
+    const { timeoutMs } = resolveResolveOptions(options, where)
+    const answer = await this.#parts.resolve({ database: this.#parts.engine.name, requestId: id, timeoutMs })
+    const { position } = answer
+    return answer.outcome === 'applied'
+      ? { outcome: 'applied', result: answer.result, position }
+      : { outcome: 'not-applied', position }
+  }
+
+  /**
    * Resolves once a read on this node sees `position`.
    * @throws WAIT_TIMEOUT after `timeoutMs` (default 5,000), POSITION_DIVERGED when it belongs to a lost history
    */
@@ -136,7 +161,6 @@ export class Database {
     const answer = await this.#parts.write({
       database: this.#parts.engine.name,
       operation: { kind: 'batch', statements },
-      requestId: undefined,
       ...resolveWriteOptions(options, where),
     })
     if (answer.result.kind !== 'batch')

@@ -5,7 +5,7 @@
  * - the tracker advances only after a new read through `openReader()` sees the transaction (I3);
  * - `write` resolves only after the transaction is durable on this node and its position was announced, and it runs nothing
  *   on a node that is not the primary (I4);
- * - a failed `write` says by its error's outcome what became of it;
+ * - a failed `write` says by its error's outcome what became of it, and `resolve` where that is not known;
  * - equal positions on two nodes mean equal databases, byte for byte (I9).
  *
  * Engines know nothing of the network of applications (forwarding, procedures by name on other nodes) and nothing of each other.
@@ -15,7 +15,7 @@ import type { Position } from '../position/position.ts'
 import type { PositionTracker } from '../position/position-tracker.ts'
 import type { DatabaseName } from '../request/database-name.ts'
 import type { RequestId } from '../request/request-id.ts'
-import type { WriteOperation, WriteResult } from '../request/write-request.ts'
+import type { Resolution, WriteOperation, WriteResult } from '../request/write-request.ts'
 import type { Connection } from '../sqlite/connection.ts'
 import type { ProcedureTable } from '../write/procedure-table.ts'
 
@@ -36,6 +36,16 @@ export interface CommittedWrite {
   readonly position: Position
   readonly epoch: Epoch
 }
+
+/** The question what became of a write. */
+export interface LocalResolve {
+  readonly requestId: RequestId
+  /** On the clock's monotonic scale. */
+  readonly deadlineMs: number
+}
+
+/** The answer is contained in this position, so that it holds wherever the position is. */
+export type ResolvedWrite = Resolution & { readonly position: Position; readonly epoch: Epoch }
 
 export type DatabaseState =
   /** Takes part: serves reads, and writes on the primary. */
@@ -71,6 +81,8 @@ export interface EngineDatabase {
   /** Functions of the application that run inside a write on this node. */
   readonly procedures: ProcedureTable
   write(write: LocalWrite): Promise<CommittedWrite>
+  /** Stands in line with the writes. What it answered is as durable as a write, and what was not applied never will be. */
+  resolve(question: LocalResolve): Promise<ResolvedWrite>
   /** A new read-only connection. It must be closed when `onReplace` asks for it, and before the database closes. */
   openReader(): Connection
   /** Before another file takes the database's place every connection to the old one must be closed. Answers how to stop. */

@@ -37,9 +37,9 @@ export class ClusterError extends Error {
     this.summary = message
   }
 
-  /** The same failure with more details; those it has stay as they are. */
-  withDetails(more: Readonly<Record<string, unknown>>): ClusterError {
-    const { cause, hint, stack } = this
+  /** The same failure with more details, and a hint; those it has stay as they are. */
+  withDetails(more: Readonly<Record<string, unknown>>, moreHint?: string): ClusterError {
+    const { cause, stack, hint = moreHint } = this
     const copy = new ClusterError(this.code, this.summary, { cause, hint, details: { ...more, ...this.details } })
     return stack === undefined ? copy : Object.assign(copy, { stack })
   }

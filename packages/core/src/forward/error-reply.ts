@@ -40,7 +40,7 @@ export function toFailure(error: unknown): Failure {
   if (isSqliteError(error)) return { kind: 'sqlite', code: error.code, message: error.message }
   if (error instanceof InvariantError) {
     const message = `the other node met a defect: ${error.message}`
-    return { kind: 'cluster', code: 'WRITE_OUTCOME_UNKNOWN', message, details: {}, hint: undefined }
+    return { kind: 'cluster', code: 'WRITE_OUTCOME_UNKNOWN', message, details: { phase: 'commit' }, hint: undefined }
   }
   if (error instanceof Error) {
     const code = plain((error as { code?: unknown }).code, 0)
@@ -99,6 +99,7 @@ function isFailure(value: unknown): value is Failure {
 function unreadable(cause?: unknown): ClusterError {
   return new ClusterError('WRITE_OUTCOME_UNKNOWN', 'the other node answered with an error that cannot be read here', {
     cause,
+    details: { phase: 'answer' },
   })
 }
 

@@ -1,7 +1,7 @@
 /**
  * Admits what other nodes ask of this one and answers them.
  *
- * Relies on: `executeHere` and the function runner settle by the deadline they are given, which the session has already
+ * Relies on: `executeHere`, `resolveHere` and the function runner settle by the deadline they are given, which the session has already
  * shortened by the margin of this hop.
  * Promises: a write runs here or is refused with `NOT_PRIMARY`, where the primary is and why this node is not it; it is
  * never passed on, so two nodes with different opinions cannot bounce it. Every request is answered once.
@@ -13,7 +13,8 @@ import type { Clock } from '../base/clock.ts'
 import { decodeFunctionCall, encodeFunctionAnswer } from './call-codec.ts'
 import { encodeFailure } from './error-reply.ts'
 import type { FunctionRunner } from './function-runner.ts'
-import type { ExecuteHere, WriteAnswer } from './write-call.ts'
+import { decodeResolve, encodeResolveAnswer } from './resolve-codec.ts'
+import type { ExecuteHere, ResolveHere, WriteAnswer, WriteOrigin } from './write-call.ts'
 import { decodeCall, WriteCodec } from './write-codec.ts'
 
 export interface ForwardHandlerParts {
@@ -23,6 +24,7 @@ export interface ForwardHandlerParts {
   /** The largest answer a channel carries. */
   readonly messageBytesMax: number
   executeHere: ExecuteHere
+  resolveHere: ResolveHere
 }
 
 export class ForwardHandler {
@@ -34,23 +36,38 @@ export class ForwardHandler {
   }
 
   handle(request: IncomingRequest): void {
-    const answering = request.kind === 'write' ? this.#write(request) : this.#call(request)
-    answering.then(
+    this.#answer(request).then(
       (body) => request.answer(body),
       (error: unknown) => this.#fail(request, error),
     )
+  }
+
+  #answer(request: IncomingRequest): Promise<Buffer> {
+    switch (request.kind) {
+      case 'write':
+        return this.#write(request)
+      case 'resolve':
+        return this.#resolve(request)
+      default:
+        return this.#call(request)
+    }
+  }
+
+  async #resolve(request: IncomingRequest): Promise<Buffer> {
+    const { clock, leadership, messageBytesMax, resolveHere } = this.#parts
+    if (!leadership.isPrimary) throw leadership.notPrimary()
+    const question = readable(() => decodeResolve(request.body, request.deadlineMs - clock.monotonicMs()))
+    const answer = await resolveHere(question, { origin: originOf(request), deadlineMs: request.deadlineMs })
+    const body = encodeResolveAnswer(answer)
+    if (body.length <= messageBytesMax || answer.outcome === 'not-applied') return body
+    return encodeResolveAnswer({ ...answer, result: undefined }) // that it was applied is what was asked
   }
 
   async #write(request: IncomingRequest): Promise<Buffer> {
     const { clock, leadership, executeHere } = this.#parts
     if (!leadership.isPrimary) throw leadership.notPrimary()
     const call = readable(() => decodeCall(request.body, request.deadlineMs - clock.monotonicMs()))
-    const { nodeId, nodeName, region } = request.peer
-    const answer = await executeHere(call, {
-      origin: { kind: 'peer', nodeId, nodeName, region },
-      deadlineMs: request.deadlineMs,
-    })
-    return this.#encode(answer)
+    return this.#encode(await executeHere(call, { origin: originOf(request), deadlineMs: request.deadlineMs }))
   }
 
   /** From here on the write is applied, whatever happens to its answer. */
@@ -95,6 +112,10 @@ export class ForwardHandler {
     if (!isClusterError(error)) return request.fail(encodeFailure(new Error('the error is too large to be sent')))
     request.fail(encodeFailure(new ClusterError(error.code, error.summary, { hint: error.hint })))
   }
+}
+
+function originOf({ peer: { nodeId, nodeName, region } }: IncomingRequest): WriteOrigin {
+  return { kind: 'peer', nodeId, nodeName, region }
 }
 
 function readable<T>(decode: () => T): T {

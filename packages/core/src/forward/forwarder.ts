@@ -6,27 +6,30 @@
  * Promises: a write that leaves this node has a request id, the same in every attempt. While nothing was seen, it waits
  * for a primary until the deadline. Once an attempt may have been seen, only an answer of a primary that looked at its
  * ledger is believed: a refusal at the door ("not the primary", "queue full") says nothing about the earlier attempt.
- * So it asks again with the same id, and at the deadline answers `WRITE_OUTCOME_UNKNOWN` with that id. A function call
- * is sent at most once, because nothing remembers its id.
+ * So it asks again with the same id, and at the deadline answers `WRITE_OUTCOME_UNKNOWN` with that id. If then the primary
+ * refuses the write for good, or it fails there, the earlier attempt may still be on its way: it is sealed first (`resolve`),
+ * so that "not applied" stays true. A function call is sent at most once, because nothing remembers its id.
  * Order: after the primary's answer the caller waits until its own node shows the write, for every level but `none`.
  */
 import type { Clock } from '../base/clock.ts'
 import { ClusterError, isClusterError } from '../errors/cluster-error.ts'
 import type { ErrorCode } from '../errors/error-table.ts'
+import { failurePhase } from '../errors/failure-phase.ts'
 import type { Leadership } from '../leadership/leadership.ts'
-import type { PrimaryInfo } from '../leadership/node-role.ts'
 import type { Members } from '../peer/members.ts'
 import type { PeerPool } from '../peer/peer-pool.ts'
 import type { Position } from '../position/position.ts'
 import { formatAwaitLevel } from '../request/await-level.ts'
 import type { DatabaseName } from '../request/database-name.ts'
 import type { PlainValue } from '../request/plain-value.ts'
-import type { RequestIdSource } from '../request/request-id.ts'
+import type { RequestId, RequestIdSource } from '../request/request-id.ts'
 import { CallRouter, type CallTarget } from './call-router.ts'
 import { decodeFailure } from './error-reply.ts'
+import { explainFailure } from './explain-failure.ts'
 import type { FunctionRunner } from './function-runner.ts'
-import { RetryGate } from './retry-gate.ts'
-import type { ExecuteHere, WriteAnswer, WriteCall } from './write-call.ts'
+import { type Attempts, PrimaryRoute } from './primary-route.ts'
+import { Resolver } from './resolver.ts'
+import type { ExecuteHere, ResolveAnswer, ResolveCall, ResolveHere, WriteAnswer, WriteCall } from './write-call.ts'
 import { decodeWriteAnswer, WriteCodec } from './write-codec.ts'
 
 export interface ForwarderParts {
@@ -39,57 +42,77 @@ export interface ForwarderParts {
   readonly functions: FunctionRunner
   readonly requestIds: RequestIdSource
   executeHere: ExecuteHere
+  resolveHere: ResolveHere
   /** Resolves when a new read on this node sees `position`. Rejects by the deadline. */
   awaitLocal(database: DatabaseName, position: Position, deadlineMs: number): Promise<void>
 }
 
+/** Verdicts that no further attempt changes: one of the caller's earlier ones may have been applied, or none ever will be. */
+const SETTLED: readonly ErrorCode[] = ['REQUEST_TOO_OLD', 'REQUEST_ABANDONED']
 /** Refusals after which another attempt makes sense although nothing changed for the caller. */
 const ROUTING: readonly ErrorCode[] = ['NOT_PRIMARY', 'HOP_LIMIT', 'PEER_UNREACHABLE']
-const BACKOFF_MS_MIN = 20
-const BACKOFF_MS_MAX = 250
-/** Longest wait for a channel to open before the route is thought over again. */
-const UNREACHABLE_MS = 1_000
-/**
- * With less time left nothing is tried again: an answer that cannot come in time turns "not applied" into "unknown".
- */
-const ATTEMPT_MS_MIN = 20
-/** Hints followed without a pause; two nodes that name each other must not spin. */
-const HINTS_MAX = 2
 
 export class Forwarder {
   readonly #parts: ForwarderParts
   readonly #codec = new WriteCodec()
-  readonly #gate: RetryGate
+  readonly #route: PrimaryRoute
+  readonly #resolver: Resolver
   readonly #calls: CallRouter
-  readonly #stopListening: readonly (() => void)[]
-  #isClosed = false
 
   constructor(parts: ForwarderParts) {
     this.#parts = parts
-    this.#gate = new RetryGate(parts.clock)
-    this.#calls = new CallRouter({ ...parts, gate: this.#gate })
-    this.#stopListening = [
-      parts.leadership.onChange(() => this.#gate.open()),
-      parts.peers.listen({ connected: () => this.#gate.open() }),
-    ]
+    this.#route = new PrimaryRoute(parts)
+    this.#resolver = new Resolver({ ...parts, route: this.#route })
+    this.#calls = new CallRouter({ ...parts, gate: this.#route.gate })
   }
 
   /**
    * Runs a write at the primary.
    * @throws SQLite's and the procedure's own errors; NO_PRIMARY, PRIMARY_IS_LITEFS, WRITE_OUTCOME_UNKNOWN,
-   * NOT_YET_VISIBLE; what the primary refuses it with
+   * NOT_YET_VISIBLE; what the primary refuses it with. A `ClusterError` names its phase, and the request id if there is one.
    */
   async write(call: WriteCall): Promise<WriteAnswer> {
     const deadlineMs = this.#parts.clock.monotonicMs() + call.timeoutMs
-    if (this.#parts.leadership.isPrimary) {
-      try {
-        return await this.#here(call, deadlineMs)
-      } catch (error) {
-        // The office was lost before the write began; anything else is the answer.
-        if (!isClusterError(error, 'NOT_PRIMARY')) throw error
+    let identified = call
+    try {
+      if (this.#parts.leadership.isPrimary) {
+        try {
+          return await this.#here(call, deadlineMs)
+        } catch (error) {
+          // The office was lost before the write began; anything else is the answer.
+          if (!isClusterError(error, 'NOT_PRIMARY')) throw error
+        }
       }
+      const sent = { ...call, requestId: call.requestId ?? this.#parts.requestIds.next() }
+      identified = sent
+      return await this.#forward(sent, deadlineMs)
+    } catch (error) {
+      throw isClusterError(error) ? explainFailure(error, identified) : error
     }
-    return this.#forward({ ...call, requestId: call.requestId ?? this.#parts.requestIds.next() }, deadlineMs)
+  }
+
+  /**
+   * Finds out what became of a write. What was applied is visible here when this resolves.
+   * @throws WRITE_OUTCOME_UNKNOWN, REQUEST_TOO_OLD, INVALID_REQUEST; NOT_YET_VISIBLE
+   */
+  async resolve(call: ResolveCall): Promise<ResolveAnswer> {
+    const deadlineMs = this.#parts.clock.monotonicMs() + call.timeoutMs
+    const answer = await this.#resolver.ask(call, deadlineMs)
+    if (answer.outcome === 'not-applied') return answer
+    const { database, requestId } = call
+    try {
+      await this.#parts.awaitLocal(database, answer.position, deadlineMs)
+      return answer
+    } catch (error) {
+      throw new ClusterError(
+        'NOT_YET_VISIBLE',
+        `database "${database}": applied, but this node did not show it in time`,
+        {
+          cause: error,
+          details: { database, requestId, ...answer, phase: 'visibility' },
+        },
+      )
+    }
   }
 
   /**
@@ -103,79 +126,51 @@ export class Forwarder {
 
   /** Wakes what waits for a route; it fails with `CLOSED`, or `WRITE_OUTCOME_UNKNOWN` once an attempt was made. */
   close(): void {
-    this.#isClosed = true
-    for (const stop of this.#stopListening) stop()
-    this.#gate.close()
+    this.#route.close()
   }
 
-  async #forward(call: WriteCall, deadlineMs: number): Promise<WriteAnswer> {
-    const { clock, leadership } = this.#parts
-    const lastAttemptMs = deadlineMs - ATTEMPT_MS_MIN
-    let backoffMs = BACKOFF_MS_MIN
-    let hints = 0
-    let hint: string | undefined
+  async #forward(call: ForwardedWrite, deadlineMs: number): Promise<WriteAnswer> {
+    const attempts = this.#route.attempts(call.database, deadlineMs)
     let unknown: ClusterError | undefined
     for (;;) {
-      let failure: ClusterError
+      let failure: unknown
       try {
-        return await this.#attempt(call, deadlineMs, hint)
+        return await this.#attempt(call, attempts, deadlineMs)
       } catch (error) {
-        // SQLite's error, or the procedure's own: the primary ran it, and found no trace of an earlier attempt.
-        if (!isClusterError(error) || error.outcome === 'applied') throw error
         failure = error
       }
-      if (failure.code === 'WRITE_OUTCOME_UNKNOWN') unknown = failure
-      const mayRetry = unknown === undefined ? ROUTING.includes(failure.code) : failure.retry !== 'never'
-      hint = hints < HINTS_MAX ? hintIn(failure) : undefined
-      if (mayRetry && hint === undefined) {
-        leadership.refresh()
-        // A channel that opens, or another primary, ends the wait; only what changes on the other node has to be asked
-        // for.
-        const waitMs = failure.code === 'PEER_UNREACHABLE' ? UNREACHABLE_MS : backoffMs
-        await this.#gate.wait(Math.min(lastAttemptMs, clock.monotonicMs() + waitMs))
-        backoffMs = Math.min(backoffMs * 2, BACKOFF_MS_MAX)
+      if (isSettled(failure)) throw failure
+      if (isClusterError(failure, 'WRITE_OUTCOME_UNKNOWN')) unknown = tellingMore(unknown, failure)
+      if (isClusterError(failure) && mayRepeat(failure, unknown)) {
+        if (await attempts.another(failure)) continue
+        throw verdict(call, failure, unknown)
       }
-      if (hint !== undefined) hints++
-      const isOver = this.#isClosed || clock.monotonicMs() >= lastAttemptMs
-      if (!mayRetry || isOver) throw this.#verdict(call, failure, unknown, mayRetry)
+      if (unknown === undefined || (await this.#isSealed(call, failure, unknown, deadlineMs))) throw failure
+      // An earlier attempt was applied after all; the next one gets its answer.
     }
   }
 
-  async #attempt(call: WriteCall, deadlineMs: number, hint: string | undefined): Promise<WriteAnswer> {
-    if (this.#isClosed) throw new ClusterError('CLOSED', 'the node was closed')
-    const address = hint ?? (await this.#primaryAddress(call, deadlineMs))
+  async #attempt(call: ForwardedWrite, attempts: Attempts, deadlineMs: number): Promise<WriteAnswer> {
+    const address = await attempts.address()
     if (address === undefined) return this.#here(call, deadlineMs)
     const reply = await this.#parts.peers.client(address).request('write', this.#codec.encodeCall(call), deadlineMs)
     if (reply.kind === 'failure') throw decodeFailure(reply.body)
-    return this.#untilVisible(call, this.#read(reply.body, call), deadlineMs)
-  }
-
-  /** `undefined`: this node. */
-  async #primaryAddress(call: WriteCall, deadlineMs: number): Promise<string | undefined> {
-    const { leadership } = this.#parts
-    const primary: PrimaryInfo = leadership.primary() ?? (await leadership.waitForPrimary(deadlineMs))
-    if (primary.isSelf) return undefined
-    if (primary.grpcAddress !== undefined) return primary.grpcAddress
-    throw new ClusterError(
-      'PRIMARY_IS_LITEFS',
-      `database "${call.database}": the primary "${primary.name}" is a LiteFS node`,
-      {
-        hint: 'Write on the host of the primary, or let a Litefleet node become primary.',
-      },
-    )
+    return this.#untilVisible(call, readAnswer(reply.body, call), deadlineMs)
   }
 
   #here(call: WriteCall, deadlineMs: number): Promise<WriteAnswer> {
     return this.#parts.executeHere(call, { origin: { kind: 'local' }, deadlineMs })
   }
 
-  #read(body: Buffer, call: WriteCall): WriteAnswer {
+  /**
+   * The primary refused the write, or it failed there; an earlier attempt may still be on its way, and would run after this
+   * answer. So it is kept from running, and only then the failure is true. False: it was applied.
+   */
+  async #isSealed(call: ForwardedWrite, failure: unknown, unknown: ClusterError, deadlineMs: number): Promise<boolean> {
     try {
-      return decodeWriteAnswer(body, call.database)
-    } catch (error) {
-      throw new ClusterError('WRITE_OUTCOME_UNKNOWN', `database "${call.database}": the answer cannot be read`, {
-        cause: error,
-      })
+      return (await this.#resolver.ask(call, deadlineMs)).outcome === 'not-applied'
+    } catch {
+      throw verdict(call, failure, unknown) // what kept the question from being answered says no more than the failure does
     }
   }
 
@@ -208,40 +203,58 @@ export class Forwarder {
     }
     return call.await === 'local' ? { ...answer, level: 'local' } : answer
   }
+}
 
-  #verdict(call: WriteCall, error: ClusterError, unknown: ClusterError | undefined, isRouting: boolean): ClusterError {
-    const { database, requestId } = call
-    const details = { database, requestId, awaited: formatAwaitLevel(call.await) }
-    // Too old for the ledger: it says itself that the outcome is unknown, and that asking again is of no use.
-    if (error.code === 'REQUEST_TOO_OLD') return error
-    if (unknown !== undefined) {
-      return new ClusterError(
-        'WRITE_OUTCOME_UNKNOWN',
-        `database "${database}": the write was sent, but its fate is not known: ${unknown.summary}`,
-        {
-          cause: error,
-          details: { ...details, lastError: error.code },
-          hint: `Repeating is safe with the same idempotency key only. This attempt had request id ${requestId}.`,
-        },
-      )
-    }
-    if (!isRouting || error.code === 'CLOSED') return error
-    return new ClusterError(
-      'NO_PRIMARY',
-      `database "${database}": no primary could be reached before the deadline: ${error.summary}`,
-      {
-        cause: error,
-        details,
-      },
-    )
+/** What leaves this node has an id. */
+type ForwardedWrite = WriteCall & { readonly requestId: RequestId }
+
+function readAnswer(body: Buffer, { database }: WriteCall): WriteAnswer {
+  try {
+    return decodeWriteAnswer(body, database)
+  } catch (error) {
+    throw new ClusterError('WRITE_OUTCOME_UNKNOWN', `database "${database}": the answer cannot be read`, {
+      cause: error,
+      details: { phase: 'answer' },
+    })
   }
 }
 
-/** Where a node that is not the primary says the primary is. */
-function hintIn(error: ClusterError): string | undefined {
-  if (error.code !== 'NOT_PRIMARY') return undefined
-  const primary = error.details['primary']
-  if (typeof primary !== 'object' || primary === null) return undefined
-  const address = (primary as { grpcAddress?: unknown }).grpcAddress
-  return typeof address === 'string' ? address : undefined
+/** It says for certain what became of the request, or that nobody can tell. */
+function isSettled(failure: unknown): boolean {
+  return isClusterError(failure) && (failure.outcome === 'applied' || SETTLED.includes(failure.code))
+}
+
+/** While nothing was seen only the route is tried again; afterwards everything that may end in an answer. */
+function mayRepeat(failure: ClusterError, unknown: ClusterError | undefined): boolean {
+  return unknown === undefined ? ROUTING.includes(failure.code) : failure.retry !== 'never'
+}
+
+/** Of two failures that leave the outcome open: an answer says more than none. */
+function tellingMore(before: ClusterError | undefined, now: ClusterError): ClusterError {
+  return before !== undefined && failurePhase(now) === 'sending' ? before : now
+}
+
+function verdict(call: ForwardedWrite, failure: unknown, unknown: ClusterError | undefined): unknown {
+  const { database, requestId } = call
+  const details = { database, requestId, awaited: formatAwaitLevel(call.await) }
+  if (unknown !== undefined) {
+    return new ClusterError(
+      'WRITE_OUTCOME_UNKNOWN',
+      `database "${database}": the write was sent, but its fate is not known: ${unknown.summary}`,
+      {
+        cause: failure,
+        details: {
+          ...details,
+          phase: failurePhase(unknown),
+          lastError: isClusterError(failure) ? failure.code : undefined,
+        },
+      },
+    )
+  }
+  if (!isClusterError(failure)) return failure
+  return new ClusterError(
+    'NO_PRIMARY',
+    `database "${database}": no primary could be reached before the deadline: ${failure.summary}`,
+    { cause: failure, details },
+  )
 }

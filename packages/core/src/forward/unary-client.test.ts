@@ -11,9 +11,9 @@ import { makeSqliteError } from '../sqlite/sqlite-error.ts'
 import { operations } from './test-support/generated-values.ts'
 import { TcpLink } from './test-support/tcp-link.ts'
 import { echo, TEST_DATABASE, TestNode, type TestNodeOptions, writeCall } from './test-support/test-node.ts'
-import { type RemoteWrite, sendWrite } from './unary-client.ts'
+import { type RemoteWrite, sendResolve, sendWrite } from './unary-client.ts'
 import { decodeOperation, encodeWrite } from './unary-write.ts'
-import type { WriteCall } from './write-call.ts'
+import type { ResolveAnswer, WriteCall } from './write-call.ts'
 
 const KEY = 'the key of this cluster'
 const ID = '0192aabbccdd11223344556600000001'
@@ -165,6 +165,39 @@ describe('a write from outside that fails on the way', () => {
     await expect(lost(200)).rejects.toMatchObject(unknown)
     cut = () => link.cut()
     await expect(lost(20_000)).rejects.toMatchObject(unknown)
+  })
+})
+
+describe('the question what became of a write, from outside', () => {
+  const question = { database: TEST_DATABASE, requestId: ID }
+  const resolve = (address: string, timeoutMs = 5_000) =>
+    sendResolve(address, question, { keys: [], timeoutMs, protocol })
+
+  it('gets the answer that a caller inside gets', async () => {
+    const at = { position: { txid: txid(7n), checksum: checksum(2n ** 63n) }, epoch: epoch(4) }
+    const answers: ResolveAnswer[] = [
+      { outcome: 'applied', result: { kind: 'procedure', value: undefined }, ...at },
+      { outcome: 'applied', result: { kind: 'batch', results: [{ changes: 1, lastInsertRowid: 2n }] }, ...at },
+      { outcome: 'applied', result: undefined, ...at },
+      { outcome: 'not-applied', ...at },
+    ]
+    let asked = 0
+    const node = await startPrimary({ resolve: () => Promise.resolve(answers[asked++] as ResolveAnswer) })
+    for (const answer of answers) expect(await resolve(node.address)).toStrictEqual(answer)
+  })
+
+  it('leaves the outcome open whenever it gets no answer, whatever kept it', async () => {
+    const old = new ClusterError('REQUEST_TOO_OLD', 'old')
+    const node = await startPrimary({ keys: [KEY] })
+    const forgetful = await startPrimary({ resolve: () => Promise.reject(old) })
+    const open = { code: 'WRITE_OUTCOME_UNKNOWN', outcome: 'unknown', retry: 'same-request-id' }
+    const details = (lastError: string) => ({ requestId: ID, database: TEST_DATABASE, lastError })
+    await expect(resolve('127.0.0.1:1', 500)).rejects.toMatchObject({ ...open, details: details('PEER_UNREACHABLE') })
+    await expect(resolve(node.address)).rejects.toMatchObject({ ...open, details: details('UNAUTHENTICATED') })
+    await expect(resolve(forgetful.address)).rejects.toMatchObject({ code: 'REQUEST_TOO_OLD', outcome: 'unknown' })
+    await expect(
+      sendResolve(node.address, { database: TEST_DATABASE, requestId: 'x' }, { keys: [KEY], protocol }),
+    ).rejects.toThrow(/INVALID_REQUEST/)
   })
 })
 

@@ -8,16 +8,18 @@ import { randomBytes } from 'node:crypto'
 import { ClusterError, isClusterError } from '../errors/cluster-error.ts'
 import { loadPeerProtocol, type PeerProtocol } from '../peer/protocol.ts'
 import { callUnary, type UnaryOptions } from '../peer/unary-call.ts'
-import type { WireFailure, WireWriteAnswer, WireWriteRequest } from '../peer/unary-messages.ts'
+import type { WireFailure, WireResolution, WireWriteAnswer, WireWriteRequest } from '../peer/unary-messages.ts'
 import { admitOperation } from '../request/admit-operation.ts'
 import { type AwaitLevel, DEFAULT_AWAIT_LEVEL } from '../request/await-level.ts'
 import { databaseName } from '../request/database-name.ts'
 import { OperationHasher } from '../request/operation-hash.ts'
 import { parseRequestId, type RequestId, RequestIdSource } from '../request/request-id.ts'
 import type { WriteOperation } from '../request/write-request.ts'
+import { stillUnknown } from './resolver.ts'
 import { decodeWireFailure } from './unary-failure.ts'
+import { decodeResolution, encodeResolve } from './unary-resolve.ts'
 import { decodeOperation, decodeWriteAnswer, encodeWrite } from './unary-write.ts'
-import type { WriteAnswer, WriteCall } from './write-call.ts'
+import type { ResolveAnswer, ResolveCall, WriteAnswer, WriteCall } from './write-call.ts'
 
 export interface RemoteWrite {
   readonly database: string
@@ -27,6 +29,33 @@ export interface RemoteWrite {
   readonly idempotencyKey?: string | undefined
   /** "Local" is the node that is asked. Default: `local`. */
   readonly await?: AwaitLevel | undefined
+}
+
+/**
+ * Finds out what became of a write, through any node. What was applied is visible on that node afterwards.
+ * @param address `host:port` of the node's gRPC listener
+ * @throws as `Forwarder.resolve`: WRITE_OUTCOME_UNKNOWN with `details.lastError`, REQUEST_TOO_OLD, NOT_YET_VISIBLE, INVALID_REQUEST
+ */
+export async function sendResolve(
+  address: string,
+  question: { readonly database: string; readonly requestId: string },
+  options: UnaryOptions,
+): Promise<ResolveAnswer> {
+  const { timeoutMs = TIMEOUT_MS } = options
+  const call: ResolveCall = {
+    database: databaseName(question.database),
+    requestId: requireRequestId(question.requestId),
+    timeoutMs,
+  }
+  const unary = { service: 'peer', method: 'Resolve', request: encodeResolve(call), timeoutMs, isWrite: false } as const
+  let reply: { readonly resolution?: WireResolution; readonly failure?: WireFailure }
+  try {
+    reply = (await callUnary(address, unary, options)) as typeof reply
+    if (reply.resolution !== undefined) return decodeResolution(reply.resolution)
+  } catch (error) {
+    throw stillUnknown(call, error)
+  }
+  throw reply.failure === undefined ? stillUnknown(call, unreadable()) : decodeWireFailure(reply.failure)
 }
 
 interface Reply {

@@ -7,6 +7,7 @@ import { epoch } from '../position/epoch.ts'
 import { ZERO_POSITION } from '../position/position.ts'
 import { loadPeerProtocol } from '../peer/protocol.ts'
 import { signToken } from '../request/cluster-token.ts'
+import type { Resolution } from '../request/write-request.ts'
 import { makeSqliteError } from '../sqlite/sqlite-error.ts'
 import { plainValues, sqlValues } from './test-support/generated-values.ts'
 import { echo, TestNode, type TestNodeOptions } from './test-support/test-node.ts'
@@ -28,7 +29,7 @@ async function start(options: TestNodeOptions): Promise<TestNode> {
 
 function ask(
   node: TestNode,
-  name: 'Write' | 'Call',
+  name: 'Write' | 'Call' | 'Resolve',
   request: object,
   token?: string,
 ): Promise<Record<string, unknown>> {
@@ -174,7 +175,11 @@ describe('Write', () => {
         hint: 'Wait.',
       },
     })
-    expect(decodePlainValue(late.failure.details)).toEqual({ position: ZERO_POSITION })
+    expect(decodePlainValue(late.failure.details)).toEqual({
+      position: ZERO_POSITION,
+      database: 'app.db',
+      phase: 'visibility',
+    })
     expect(await write()).toMatchObject({
       failure: { kind: 'APPLICATION', code: 'E_MINE', name: 'TypeError', message: 'mine' },
     })
@@ -214,6 +219,65 @@ describe('Write', () => {
     for (const bad of [token, undefined, signToken(keys, 'channel', claims, Date.now())]) {
       await expect(ask(node, 'Write', request, bad)).rejects.toMatchObject({ code: 16 })
     }
+  })
+})
+
+describe('Resolve', () => {
+  const id = '0192aabbccdd11223344556600000001'
+  const requestId = Buffer.from(id, 'hex')
+  const question = { database: 'app.db', requestId }
+
+  it('answers what became of a write, with what it answered, from any node', async () => {
+    const asked: unknown[] = []
+    const rows = [{ a: 1n }]
+    const answers: Resolution[] = [
+      { outcome: 'applied', result: { kind: 'procedure', value: { a: 1n } } },
+      { outcome: 'applied', result: { kind: 'batch', results: [{ changes: 2, lastInsertRowid: 3, rows }] } },
+      { outcome: 'applied', result: undefined },
+      { outcome: 'not-applied' },
+    ]
+    const primary = await start({
+      name: 'primary',
+      resolve: (call) => {
+        asked.push([call.database, call.requestId])
+        return Promise.resolve({
+          ...(answers[asked.length - 1] as Resolution),
+          position: ZERO_POSITION,
+          epoch: epoch(4),
+        })
+      },
+    })
+    primary.leadership.set('primary')
+    const replica = (await start({ name: 'replica' })).follow(primary)
+    const resolve = async () => ((await ask(replica, 'Resolve', question)) as { resolution: object }).resolution
+    const common = { position: { txid: '0', checksum: '0' }, epoch: '4' }
+    expect(await resolve()).toMatchObject({ applied: true, answer: 'value', ...common })
+    expect(await resolve()).toMatchObject({
+      applied: true,
+      answer: 'results',
+      results: { results: [{ changes: '2', columns: ['a'], rows: [{ values: [{ integer: '1' }] }] }] },
+    })
+    const dropped = await resolve()
+    expect(dropped).toMatchObject({ applied: true })
+    expect(dropped).not.toHaveProperty('answer')
+    expect(await resolve()).toMatchObject({ applied: false, ...common })
+    expect(asked).toEqual(answers.map(() => ['app.db', id]))
+  })
+
+  it('answers in the reply why it could not find out, and that the outcome is open', async () => {
+    const node = await start({ name: 'replica' })
+    expect(await ask(node, 'Resolve', { ...question, timeoutMs: 50 })).toMatchObject({
+      failure: { kind: 'CLUSTER', code: 'WRITE_OUTCOME_UNKNOWN', outcome: 'unknown', retry: 'same-request-id' },
+    })
+  })
+
+  it.each([
+    ['no request id', { database: 'app.db' }],
+    ['a short request id', { database: 'app.db', requestId: Buffer.alloc(3) }],
+    ['a bad name', { database: 'a/b', requestId }],
+  ])('with %s is INVALID_ARGUMENT', async (_, request) => {
+    const node = await start({ name: 'primary' })
+    await expect(ask(node, 'Resolve', request)).rejects.toMatchObject({ code: 3 })
   })
 })
 

@@ -7,16 +7,24 @@
  */
 import type { Clock } from '../base/clock.ts'
 import { ClusterError } from '../errors/cluster-error.ts'
-import type { WireCallReply, WireCallRequest, WireWriteReply, WireWriteRequest } from '../peer/unary-messages.ts'
+import type {
+  WireCallReply,
+  WireCallRequest,
+  WireResolveReply,
+  WireResolveRequest,
+  WireWriteReply,
+  WireWriteRequest,
+} from '../peer/unary-messages.ts'
 import type { CallTarget } from './call-router.ts'
 import type { Forwarder } from './forwarder.ts'
 import { encodeWireFailure } from './unary-failure.ts'
+import { decodeResolve, encodeResolution } from './unary-resolve.ts'
 import { decodePlainValue, encodePlainValue } from './unary-values.ts'
 import { decodeWrite, encodeWriteAnswer } from './unary-write.ts'
 
 export interface UnaryDoorParts {
   readonly clock: Clock
-  readonly forwarder: Pick<Forwarder, 'write' | 'call'>
+  readonly forwarder: Pick<Forwarder, 'write' | 'call' | 'resolve'>
   /** Name of this node, for calls that are to run here. */
   readonly nodeName: string
 }
@@ -33,6 +41,16 @@ export class UnaryDoor {
     const call = decodeWrite(request, deadlineMs - this.#parts.clock.monotonicMs())
     try {
       return { answer: encodeWriteAnswer(await this.#parts.forwarder.write(call)) }
+    } catch (error) {
+      return { failure: encodeWireFailure(error) }
+    }
+  }
+
+  /** @throws INVALID_REQUEST, INVALID_DATABASE_NAME; everything else is in the reply */
+  async resolve(request: WireResolveRequest, deadlineMs: number): Promise<WireResolveReply> {
+    const question = decodeResolve(request, deadlineMs - this.#parts.clock.monotonicMs())
+    try {
+      return { resolution: encodeResolution(await this.#parts.forwarder.resolve(question)) }
     } catch (error) {
       return { failure: encodeWireFailure(error) }
     }

@@ -7,7 +7,7 @@ import type { Position } from '../position/position.ts'
 import type { AwaitLevel } from '../request/await-level.ts'
 import type { DatabaseName } from '../request/database-name.ts'
 import type { RequestId } from '../request/request-id.ts'
-import type { WriteOperation, WriteResult } from '../request/write-request.ts'
+import type { Resolution, WriteOperation, WriteResult } from '../request/write-request.ts'
 
 export interface WriteCall {
   readonly database: DatabaseName
@@ -36,6 +36,17 @@ export interface WriteAnswer {
   readonly replayed: boolean
 }
 
+/** The question what became of a write. */
+export interface ResolveCall {
+  readonly database: DatabaseName
+  readonly requestId: RequestId
+  /** For everything together: finding a primary, waiting in its queue, and seeing here what was applied. */
+  readonly timeoutMs: number
+}
+
+/** The answer is contained in this position, so that it holds wherever the position is. */
+export type ResolveAnswer = Resolution & { readonly position: Position; readonly epoch: Epoch }
+
 /** Who asked, and until when an answer is of use. */
 export interface WriteContext {
   readonly origin: WriteOrigin
@@ -54,3 +65,6 @@ export type WriteOrigin =
  * Rejects with `NOT_PRIMARY` when the role was lost, and by `context.deadlineMs` at the latest.
  */
 export type ExecuteHere = (call: WriteCall, context: WriteContext) => Promise<WriteAnswer>
+
+/** Finds out on this node, which must be the primary, what became of a write. Otherwise as `ExecuteHere`. */
+export type ResolveHere = (call: ResolveCall, context: WriteContext) => Promise<ResolveAnswer>

@@ -1,17 +1,9 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { checksum } from '../position/checksum.ts'
-import { epoch } from '../position/epoch.ts'
-import { txid } from '../position/txid.ts'
-import type { RequestId } from '../request/request-id.ts'
 import { decodeCall, decodeWriteAnswer, WriteCodec } from './write-codec.ts'
 import { TEST_DATABASE } from './test-support/test-node.ts'
-import type { WriteAnswer, WriteCall } from './write-call.ts'
-import { levels, operations, plainRecord, plainValues, sqlValues } from './test-support/generated-values.ts'
-
-const requestIds = fc
-  .uint8Array({ minLength: 16, maxLength: 16 })
-  .map((bytes) => Buffer.from(bytes).toString('hex') as RequestId)
+import type { WriteCall } from './write-call.ts'
+import { answers, levels, operations, plainRecord, requestIds } from './test-support/generated-values.ts'
 
 const calls: fc.Arbitrary<WriteCall> = plainRecord({
   database: fc.constant(TEST_DATABASE),
@@ -20,45 +12,6 @@ const calls: fc.Arbitrary<WriteCall> = plainRecord({
   idempotencyKey: fc.option(fc.string({ unit: 'binary' }), { nil: undefined }),
   await: levels,
   timeoutMs: fc.constant(1_234),
-})
-
-const rows = fc
-  .uniqueArray(fc.string({ unit: 'binary' }), { maxLength: 5 })
-  .chain((columns) =>
-    fc.array(
-      fc
-        .tuple(...columns.map(() => sqlValues))
-        .map((values) => Object.fromEntries(columns.map((name, i) => [name, values[i]!]))),
-    ),
-  )
-
-const answers: fc.Arbitrary<WriteAnswer> = plainRecord({
-  result: fc.oneof(
-    plainRecord({ kind: fc.constant('procedure' as const), value: plainValues }),
-    plainRecord({
-      kind: fc.constant('batch' as const),
-      results: fc.array(
-        fc.record(
-          {
-            changes: fc.nat(),
-            lastInsertRowid: fc.oneof(fc.integer(), fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n })),
-            rows,
-          },
-          { requiredKeys: ['changes', 'lastInsertRowid'], noNullPrototype: true },
-        ),
-      ),
-    }),
-  ),
-  database: fc.constant(TEST_DATABASE),
-  position: plainRecord({
-    txid: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }).map(txid),
-    checksum: fc.bigInt({ min: 2n ** 63n, max: 2n ** 64n - 1n }).map(checksum),
-  }),
-  epoch: fc.maxSafeNat().map(epoch),
-  level: levels,
-  uncounted: fc.array(fc.string({ unit: 'binary' })),
-  requestId: fc.option(requestIds, { nil: undefined }),
-  replayed: fc.boolean(),
 })
 
 describe('the compact form', () => {

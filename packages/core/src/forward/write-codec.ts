@@ -4,15 +4,13 @@
  * Values as in `request/plain-writer.ts`; `string` is a value with its tag.
  *   call     string database; value request id; value idempotency key; level; operation as in `request/operation-codec.ts`
  *   answer   4 bytes big-endian: length of the head; head; result as in `request/answer-codec.ts`, to the end
- *   head     value txid and value checksum, both as signed 64-bit; varint epoch; level; value request id; byte replayed;
+ *   head     position (position-codec.ts); varint epoch; level; value request id; byte replayed;
  *            varint count and strings of uncounted replicas
  *   level    varint: 0 none, 1 local, 2 majority, 3 all, 4 + n for n replicas
  * The timeout travels in the request around it; the database of an answer is the one asked.
  */
 import { ClusterError } from '../errors/cluster-error.ts'
-import { checksum } from '../position/checksum.ts'
 import { epoch } from '../position/epoch.ts'
-import { txid } from '../position/txid.ts'
 import { decodeAnswer, writeAnswer } from '../request/answer-codec.ts'
 import type { AwaitLevel } from '../request/await-level.ts'
 import { type DatabaseName, databaseName } from '../request/database-name.ts'
@@ -21,6 +19,7 @@ import { PlainReader } from '../request/plain-reader.ts'
 import type { PlainValue } from '../request/plain-value.ts'
 import { PlainWriter } from '../request/plain-writer.ts'
 import { parseRequestId, type RequestId } from '../request/request-id.ts'
+import { readPosition, writePosition } from './position-codec.ts'
 import type { WriteAnswer, WriteCall } from './write-call.ts'
 
 const NAMED_LEVELS = ['none', 'local', 'majority', 'all'] as const
@@ -47,8 +46,7 @@ export class WriteCodec {
     const writer = this.#writer
     writer.reset()
     for (let i = 0; i < HEAD_LENGTH_BYTES; i++) writer.byte(0)
-    writer.value(BigInt.asIntN(64, answer.position.txid))
-    writer.value(BigInt.asIntN(64, answer.position.checksum))
+    writePosition(writer, answer.position)
     writer.varint(answer.epoch)
     writeLevel(writer, answer.level)
     writer.value(answer.requestId)
@@ -81,7 +79,7 @@ export function decodeWriteAnswer(bytes: Buffer, database: DatabaseName): WriteA
   if (bytes.length < HEAD_LENGTH_BYTES) throw damaged()
   const resultAt = HEAD_LENGTH_BYTES + bytes.readUInt32BE(0)
   const reader = new PlainReader(bytes.subarray(HEAD_LENGTH_BYTES, resultAt))
-  const position = { txid: txid(read64(reader)), checksum: checksum(read64(reader)) }
+  const position = readPosition(reader)
   const answer = {
     database,
     position,
@@ -111,12 +109,6 @@ function readRequestId(reader: PlainReader): RequestId | undefined {
   const id = typeof text === 'string' ? parseRequestId(text) : undefined
   if (id === undefined) throw damaged()
   return id
-}
-
-function read64(reader: PlainReader): bigint {
-  const value = reader.value()
-  if (typeof value !== 'bigint') throw damaged()
-  return BigInt.asUintN(64, value)
 }
 
 function damaged(): ClusterError {

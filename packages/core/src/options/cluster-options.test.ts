@@ -28,7 +28,9 @@ describe('resolveClusterOptions', () => {
       [{ lease: { kind: 'static', primary: { url: 'host:1' } } }, /"lease.primary"/],
       [{ listen: { grpcPort: 70_000 } }, /"listen.grpcPort"/],
       [{ node: { name: 'with space' } }, /"node.name"/],
-      [{ log: { retentionMs: -1 } }, /retentionMs/],
+      [{ log: { retentionMs: -1 } }, /log: .*retentionMs/],
+      [{ ledger: { retentionMs: 5 } }, /ledger: .*retentionMs/],
+      [{ ledger: { rows: 5 } }, /ledger: unknown option "rows"/],
     ]
     for (const [more, message] of refused) expect(() => resolve(more), String(message)).toThrow(message)
     expect(() => resolve({ clusterKey: 'too-short' })).toThrow(/^(?![\s\S]*too-short)[\s\S]*clusterKey/)

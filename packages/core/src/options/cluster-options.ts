@@ -7,6 +7,7 @@ import { ClusterError } from '../errors/cluster-error.ts'
 import { invalidOption, rejectUnknownOptions } from '../errors/unknown-option.ts'
 import { type LogOptions, type ResolvedLogOptions, resolveLogOptions } from '../log/log-options.ts'
 import type { ConnectionSetup } from '../sqlite/connection.ts'
+import { type LedgerOptions, type ResolvedLedgerOptions, resolveLedgerOptions } from '../write/ledger-options.ts'
 
 export interface NodeOptions {
   /** Name of this node, unique in the cluster. Default: the host name. */
@@ -57,6 +58,8 @@ export interface ClusterOptions {
   /** Called for every SQLite connection this node opens: functions, extensions, pragmas. The same on every node. */
   readonly setup?: ConnectionSetup | undefined
   readonly log?: LogOptions | undefined
+  /** How long and how much each database remembers of the writes it has applied. The same on every node that may be primary. */
+  readonly ledger?: LedgerOptions | undefined
   /** Told of what nobody asked for but somebody should know: divergence, a cut log, a refused peer. Default: `console.warn`. */
   readonly onWarning?: ((warning: ClusterWarning) => void) | undefined
 }
@@ -78,11 +81,24 @@ export interface ResolvedClusterOptions {
   readonly interop: boolean
   readonly setup: ConnectionSetup | undefined
   readonly log: ResolvedLogOptions
+  readonly ledger: ResolvedLedgerOptions
   readonly onWarning: (warning: ClusterWarning) => void
 }
 
 const WHERE = 'openCluster'
-const KNOWN = ['dataDir', 'lease', 'node', 'listen', 'advertise', 'clusterKey', 'interop', 'setup', 'log', 'onWarning']
+const KNOWN = [
+  'dataDir',
+  'lease',
+  'node',
+  'listen',
+  'advertise',
+  'clusterKey',
+  'interop',
+  'setup',
+  'log',
+  'ledger',
+  'onWarning',
+]
 
 /** Throws `INVALID_OPTION`. */
 export function resolveClusterOptions(given: ClusterOptions, env: NodeJS.ProcessEnv): ResolvedClusterOptions {
@@ -107,6 +123,7 @@ export function resolveClusterOptions(given: ClusterOptions, env: NodeJS.Process
     interop: given.interop ?? false,
     setup: given.setup,
     log: resolveLogOptions(given.log),
+    ledger: resolveLedgerOptions(given.ledger),
     onWarning: given.onWarning ?? ((warning) => console.warn(`litefleet: ${warning.message}`)),
   })
 }

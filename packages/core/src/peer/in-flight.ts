@@ -143,7 +143,7 @@ export class InFlight {
   #unanswered(why: string, cause?: unknown): ClusterError {
     return new ClusterError('WRITE_OUTCOME_UNKNOWN', `a request was sent to ${this.#address}, but ${why}`, {
       cause,
-      details: { peer: this.#address },
+      details: { peer: this.#address, phase: 'sending' },
     })
   }
 }

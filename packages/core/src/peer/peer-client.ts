@@ -21,7 +21,7 @@ import type { ResolvedPeerOptions } from './peer-options.ts'
 import type { PeerProtocol } from './protocol.ts'
 import { encodeReport, type Member, type WireReply } from './wire-messages.ts'
 
-export type RequestKind = 'write' | 'call'
+export type RequestKind = 'write' | 'call' | 'resolve'
 
 export type PeerState =
   | { readonly kind: 'connecting'; readonly lastError: ClusterError | undefined }
@@ -51,7 +51,11 @@ export interface PeerClientParts {
 
 /** Codes with which two nodes refuse each other for good, as they are now. */
 const REFUSALS: readonly ErrorCode[] = ['CLUSTER_MISMATCH', 'PROTOCOL_MISMATCH', 'UNAUTHENTICATED']
-const WIRE_KIND = { write: 'REQUEST_KIND_WRITE', call: 'REQUEST_KIND_CALL' } as const
+const WIRE_KIND = {
+  write: 'REQUEST_KIND_WRITE',
+  call: 'REQUEST_KIND_CALL',
+  resolve: 'REQUEST_KIND_RESOLVE',
+} as const
 
 export class PeerClient {
   readonly address: string
@@ -198,7 +202,9 @@ export class PeerClient {
   #refusal(refusal: WireReply['refusal']): ClusterError {
     const details = { peer: this.address }
     if (refusal === undefined || refusal === null) {
-      return new ClusterError('WRITE_OUTCOME_UNKNOWN', `${this.address} sent an empty reply`, { details })
+      return new ClusterError('WRITE_OUTCOME_UNKNOWN', `${this.address} sent an empty reply`, {
+        details: { ...details, phase: 'answer' },
+      })
     }
     // Whatever a later release calls its reason: the request was turned away unread.
     const code = Object.hasOwn(errorTable, refusal.code) ? (refusal.code as ErrorCode) : 'PEER_UNREACHABLE'

@@ -34,7 +34,14 @@ import type { ResolvedPeerOptions } from './peer-options.ts'
 import { type IncomingRequest, PeerSession } from './peer-session.ts'
 import type { PeerProtocol } from './protocol.ts'
 import { requireSecureListener } from './secure-listener.ts'
-import type { WireCallReply, WireCallRequest, WireWriteReply, WireWriteRequest } from './unary-messages.ts'
+import type {
+  WireCallReply,
+  WireCallRequest,
+  WireResolveReply,
+  WireResolveRequest,
+  WireWriteReply,
+  WireWriteRequest,
+} from './unary-messages.ts'
 import type { Member, PeerMessage } from './wire-messages.ts'
 
 export interface PeerServerHandlers {
@@ -44,6 +51,8 @@ export interface PeerServerHandlers {
   write(request: WireWriteRequest, deadlineMs: number): Promise<WireWriteReply>
   /** A function call of a program that is no node. */
   call(request: WireCallRequest, deadlineMs: number): Promise<WireCallReply>
+  /** What became of a write, asked by a program that is no node. */
+  resolve(request: WireResolveRequest, deadlineMs: number): Promise<WireResolveReply>
   status(): NodeStatus
   replicaJoined(peer: Hello): void
   replicaReported(peer: Hello, reports: readonly ReplicaReport[]): void
@@ -80,6 +89,7 @@ export class PeerServer {
     this.#server.addService(protocol.peer, {
       channel: (stream: ServerDuplexStream<PeerMessage, PeerMessage>) => this.#open(stream),
       write: this.#unary((request: WireWriteRequest, deadlineMs) => handlers.write(request, deadlineMs)),
+      resolve: this.#unary((request: WireResolveRequest, deadlineMs) => handlers.resolve(request, deadlineMs)),
       call: this.#unary((request: WireCallRequest, deadlineMs) => handlers.call(request, deadlineMs)),
     })
     this.#server.addService(protocol.admin, {

@@ -57,6 +57,12 @@ export interface SessionParts {
   ended(session: PeerSession): void
 }
 
+const KINDS: Readonly<Record<string, RequestKind>> = {
+  REQUEST_KIND_WRITE: 'write',
+  REQUEST_KIND_CALL: 'call',
+  REQUEST_KIND_RESOLVE: 'resolve',
+}
+
 interface Outgoing {
   readonly reply: WireReply
   readonly requestBytes: number
@@ -183,8 +189,9 @@ export class PeerSession {
     this.#inFlight++
     this.#inFlightBytes += bytes
     if (this.#isLeaving) return this.#refuse(id, bytes, 'PEER_UNREACHABLE', 'this node is closing')
-    if (kind !== 'REQUEST_KIND_WRITE' && kind !== 'REQUEST_KIND_CALL') {
-      return this.#refuse(id, bytes, 'PROTOCOL_MISMATCH', `unknown kind of request: ${String(kind)}`)
+    const known = KINDS[kind]
+    if (known === undefined) {
+      return this.#refuse(id, bytes, 'PROTOCOL_MISMATCH', `unknown kind of request: ${kind}`)
     }
     if (this.#inFlight > 2 * options.inFlightMax) {
       throw new ClusterError('PEER_QUEUE_FULL', `node "${this.peer.nodeName}" asks without reading its replies`)
@@ -202,7 +209,7 @@ export class PeerSession {
     }
     this.#running++
     this.#parts.request({
-      kind: kind === 'REQUEST_KIND_WRITE' ? 'write' : 'call',
+      kind: known,
       body: body as Buffer,
       deadlineMs: clock.monotonicMs() + innerTimeoutMs(timeoutMs),
       peer: this.peer,

@@ -93,3 +93,19 @@ export interface WireCallRequest {
 }
 
 export type WireCallReply = { readonly value: WirePlainValue } | { readonly failure: WireFailure }
+
+export interface WireResolveRequest {
+  readonly database: string
+  readonly requestId: Uint8Array
+  readonly timeoutMs: number
+}
+
+export interface WireResolution {
+  readonly applied: boolean
+  readonly results?: { readonly results: readonly WireStatementResult[] } | null
+  readonly value?: WirePlainValue | null
+  readonly position: WirePosition
+  readonly epoch: string
+}
+
+export type WireResolveReply = { readonly resolution: WireResolution } | { readonly failure: WireFailure }

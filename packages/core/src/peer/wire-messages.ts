@@ -53,7 +53,7 @@ export interface WireMember {
   readonly positions: readonly WireReport[]
 }
 
-export type WireRequestKind = 'REQUEST_KIND_WRITE' | 'REQUEST_KIND_CALL'
+export type WireRequestKind = 'REQUEST_KIND_WRITE' | 'REQUEST_KIND_CALL' | 'REQUEST_KIND_RESOLVE'
 
 export interface WireRequest {
   readonly id: number

@@ -56,7 +56,6 @@ export function defineProcedure<Input extends PlainValue, Output extends PlainVa
     const answer = await parts.write({
       database: parts.database,
       operation: { kind: 'procedure', name: parts.name, input: validateInput(body.input, input, what) },
-      requestId: undefined,
       ...resolveWriteOptions(options, what),
     })
     // The operation decides the shape of the result; a peer that answers otherwise was refused by the codec.

@@ -73,6 +73,11 @@ export class PlainReader {
     return this.#string(this.byte())
   }
 
+  /** What was not read yet; it counts as read. */
+  rest(): Buffer {
+    return this.#bytes.subarray(this.#take(this.#bytes.length - this.#at))
+  }
+
   /** A count of things that take at least one byte each, so that damage cannot ask for endless memory. */
   count(): number {
     const count = this.varint()

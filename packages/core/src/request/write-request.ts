@@ -27,3 +27,10 @@ export interface StatementResult {
 export type WriteResult =
   | { readonly kind: 'batch'; readonly results: readonly StatementResult[] }
   | { readonly kind: 'procedure'; readonly value: PlainValue }
+
+/** What became of a write, as the request ledger knows it. */
+export type Resolution =
+  /** `result` is its answer; missing when that was too large to keep. */
+  | { readonly outcome: 'applied'; readonly result: WriteResult | undefined }
+  /** It did not take effect, and under this request id it never will. */
+  | { readonly outcome: 'not-applied' }

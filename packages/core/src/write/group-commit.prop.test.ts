@@ -1,6 +1,7 @@
 /**
  * Random mixes of requests, in random batches, against an oracle that runs them one by one in transactions of their own on a
- * plain better-sqlite3, with a map in place of the ledger. Same outcomes, same content.
+ * plain better-sqlite3, with a map in place of the ledger. Same outcomes, same content. Between them stand questions what became
+ * of a request, which keep it from running when it has not.
  *
  * What is left out because it may legally differ: `lastInsertRowid` of statements that insert nothing (it is the connection's
  * last one), and a deferred foreign key that a later request of the same group repairs (see `group-commit.ts`); the child
@@ -11,7 +12,9 @@ import { expect, test } from 'vitest'
 import { isClusterError } from '../errors/cluster-error.ts'
 import type { Connection } from '../sqlite/connection.ts'
 import { SqliteDatabase } from '../sqlite/sqlite-library.ts'
-import { batchJob, type JobIdentity, procedureJob, WriteFixture } from './test-support/write-fixture.ts'
+import { batchJob, type JobIdentity, procedureJob, resolveJob, WriteFixture } from './test-support/write-fixture.ts'
+import type { RequestId } from '../request/request-id.ts'
+import type { WriteResult } from '../request/write-request.ts'
 import type { JobOutcome, WriteJob } from './write-job.ts'
 
 const SCHEMA = `
@@ -36,6 +39,11 @@ interface Request {
   readonly key: number | undefined
 }
 
+/** What became of the request with one of the ids? */
+interface Question {
+  readonly about: number
+}
+
 const b = fc.nat(9)
 const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 6, arbitrary: b.map((value) => ({ kind: 'insert' as const, b: value })) },
@@ -52,12 +60,14 @@ const request: fc.Arbitrary<Request> = fc.record({
   key: fc.option(fc.nat(3), { nil: undefined, freq: 6 }),
 })
 
+const question: fc.Arbitrary<Question> = fc.record({ about: fc.nat(12) })
+
 function plain(...steps: Step[]): Request {
   return { steps, asProcedure: false, id: undefined, key: undefined }
 }
 
 /** Has every kind of outcome, so that the mix has, whatever is drawn. */
-const ONE_OF_EACH: readonly (readonly Request[])[] = [
+const ONE_OF_EACH: readonly (readonly (Request | Question)[])[] = [
   [{ ...plain({ kind: 'insert', b: 0 }), id: 0 }],
   [
     { ...plain({ kind: 'insert', b: 0 }), id: 0 },
@@ -68,6 +78,7 @@ const ONE_OF_EACH: readonly (readonly Request[])[] = [
   ],
   [3, 3].map((n) => plain({ kind: 'add', n })),
   [-2, -2, -2].map((n) => plain({ kind: 'add', n })),
+  [{ about: 0 }, { about: 12 }, { ...plain({ kind: 'insert', b: 2 }), id: 12 }],
 ]
 
 function sqlOf(one: Step): { sql: string; params: number[] } {
@@ -79,12 +90,16 @@ function sqlOf(one: Step): { sql: string; params: number[] } {
 }
 
 /** The outcome without what may differ. */
-type Seen = { readonly done: unknown; readonly replayed: boolean } | { readonly failed: string }
+type Seen =
+  | { readonly done: unknown; readonly replayed: boolean }
+  | { readonly resolved: string; readonly done?: unknown }
+  | { readonly failed: string }
 
 class Oracle {
   readonly #db: Connection
   readonly #ids = new Map<number, { readonly what: string; readonly seen: unknown }>()
   readonly #keys = new Map<number, { readonly what: string; readonly seen: unknown }>()
+  readonly #abandoned = new Set<number>()
 
   constructor() {
     this.#db = new SqliteDatabase(':memory:').exec(SCHEMA)
@@ -94,7 +109,15 @@ class Oracle {
     return contentOf(this.#db)
   }
 
+  resolve({ about }: Question): Seen {
+    const known = this.#ids.get(about)
+    if (known !== undefined) return { resolved: 'applied', done: known.seen }
+    this.#abandoned.add(about)
+    return { resolved: 'not-applied' }
+  }
+
   run(one: Request): Seen {
+    if (one.id !== undefined && this.#abandoned.has(one.id)) return { failed: 'REQUEST_ABANDONED' }
     const what = JSON.stringify([one.steps, one.asProcedure])
     const known =
       (one.id === undefined ? undefined : this.#ids.get(one.id)) ??
@@ -136,16 +159,28 @@ function seenOf(outcome: JobOutcome | undefined): Seen {
     const { error } = outcome
     return { failed: isClusterError(error) ? error.code : (error as Error).message }
   }
-  const { result, replayed } = outcome
-  if (result.kind === 'procedure') return { done: result.value, replayed }
-  return { done: result.results.map(({ changes, rows }) => (rows === undefined ? { changes } : { rows })), replayed }
+  if (outcome.kind === 'done') return { done: answerOf(outcome.result), replayed: outcome.replayed }
+  const { resolution } = outcome
+  if (resolution.outcome === 'not-applied') return { resolved: 'not-applied' }
+  return { resolved: 'applied', done: resolution.result === undefined ? 'dropped' : answerOf(resolution.result) }
+}
+
+function answerOf(result: WriteResult): unknown {
+  if (result.kind === 'procedure') return result.value
+  return result.results.map(({ changes, rows }) => (rows === undefined ? { changes } : { rows }))
 }
 
 test('random requests in random groups end as if each had run alone, one after the other', () => {
   const kinds = new Map<string, number>()
   fc.assert(
     fc.property(
-      fc.array(fc.array(request, { minLength: 1, maxLength: 8 }), { minLength: 1, maxLength: 12 }),
+      fc.array(
+        fc.array(fc.oneof({ weight: 9, arbitrary: request }, { weight: 1, arbitrary: question }), {
+          minLength: 1,
+          maxLength: 8,
+        }),
+        { minLength: 1, maxLength: 12 },
+      ),
       (batches) => {
         using f = new WriteFixture({ schema: SCHEMA })
         f.procedures.register('steps', (tx, input) =>
@@ -158,7 +193,8 @@ test('random requests in random groups end as if each had run alone, one after t
         const oracle = new Oracle()
         // In no particular order, so that some are newer than every row and some are not.
         const ids = Array.from({ length: 13 }, () => f.ids.next()).sort((x, y) => (x.slice(-1) < y.slice(-1) ? 1 : -1))
-        const jobOf = (one: Request): WriteJob => {
+        const jobOf = (one: Request | Question): WriteJob => {
+          if ('about' in one) return resolveJob(ids[one.about] as RequestId)
           const identity: JobIdentity = {
             id: one.id === undefined ? undefined : ids[one.id],
             key: one.key === undefined ? undefined : `key ${one.key}`,
@@ -171,9 +207,14 @@ test('random requests in random groups end as if each had run alone, one after t
             expect(outcomes.length).toBe(batch.length)
             expect(f.writer.inTransaction).toBe(false)
             for (const [index, one] of batch.entries()) {
-              const expected = oracle.run(one)
+              const expected = 'about' in one ? oracle.resolve(one) : oracle.run(one)
               expect(seenOf(outcomes[index])).toEqual(expected)
-              const name = 'failed' in expected ? expected.failed : `replayed ${expected.replayed}`
+              const name =
+                'failed' in expected
+                  ? expected.failed
+                  : 'resolved' in expected
+                    ? `resolved ${expected.resolved}`
+                    : `replayed ${expected.replayed}`
               kinds.set(name, (kinds.get(name) ?? 0) + 1)
             }
             expect(contentOf(f.writer)).toEqual(oracle.content)
@@ -188,6 +229,9 @@ test('random requests in random groups end as if each had run alone, one after t
   // The mix is a mix only if everything in it happened.
   const expected = [
     'replayed true',
+    'resolved applied',
+    'resolved not-applied',
+    'REQUEST_ABANDONED',
     'replayed false',
     'REQUEST_ID_REUSED',
     'too much',

@@ -9,11 +9,12 @@
  *   deferred foreign key), undoes the group; then every request of it runs again in a transaction of its own, in order.
  * - A request whose transaction nobody shares needs no savepoint: its failure rolls back everything.
  * - VACUUM runs outside any transaction. What would change how other requests behave runs in a transaction of its own.
+ * - What became of a request (`resolve`) is looked up in line with the writes and shares their transactions.
  * - Procedures are synchronous; their result must be a plain value.
  *
  * So a request may run more than once before it is committed once; procedures should have no effect beside the database.
  *
- * Relies on: the writer connection is used by nobody else while `run` or `resolve` runs; its busy timeout is 0.
+ * Relies on: the writer connection is used by nobody else while `run` runs; its busy timeout is 0.
  * Promises: an outcome is true once `run` has returned: done means committed and durable, failed means without any effect
  * (unless the error says that its outcome is unknown). Whatever `run` throws, nothing of the batch was committed.
  * `busy` means that nothing ran. `afterBegin` is called after every BEGIN IMMEDIATE, before anything is written.
@@ -23,14 +24,13 @@
  */
 import { assert, InvariantError } from '../base/assert.ts'
 import { ClusterError } from '../errors/cluster-error.ts'
-import type { RequestId } from '../request/request-id.ts'
 import { statementRefused } from '../request/statement-rules.ts'
 import type { Connection } from '../sqlite/connection.ts'
 import { isBusy } from '../sqlite/sqlite-error.ts'
 import type { ProcedureTable } from './procedure-table.ts'
-import { RequestLedger, type Resolution } from './request-ledger.ts'
+import { RequestLedger } from './request-ledger.ts'
 import { RequestRunner } from './request-runner.ts'
-import type { JobOutcome, WriteJob } from './write-job.ts'
+import type { JobOutcome, RunJob, WriteJob } from './write-job.ts'
 import { WriteTransaction } from './write-transaction.ts'
 
 export interface GroupCommitOptions {
@@ -56,10 +56,6 @@ export type GroupResult =
       /** Present when the database should take no more writes: the disk failed during COMMIT, or an assumption is broken. */
       readonly failure?: unknown
     }
-
-export type ResolveResult =
-  | { readonly kind: 'busy' }
-  | { readonly kind: 'resolved'; readonly resolution: Resolution; readonly committed: boolean }
 
 /**
  * `failing`: a request failed and there was no savepoint to go back to. `broken`: a request ended the transaction or needs one
@@ -117,25 +113,6 @@ export class GroupCommit {
       : { kind: 'ran', outcomes, committed, failure: this.#failure }
   }
 
-  /**
-   * Finds out what became of a request, and keeps it from running later if it has not (`RequestLedger.resolve`).
-   * @throws REQUEST_TOO_OLD, SqliteError; then nothing was committed
-   */
-  resolve(id: RequestId): ResolveResult {
-    const transaction = this.#transaction
-    transaction.startBatch()
-    if (!transaction.begin()) return BUSY
-    try {
-      this.#parts.ledger.begin()
-      const resolution = this.#parts.ledger.resolve(id)
-      transaction.commit(false)
-      return { kind: 'resolved', resolution, committed: transaction.hasCommitted }
-    } catch (error) {
-      transaction.rollback()
-      throw error
-    }
-  }
-
   /** Runs of jobs that can share a transaction, and single ones that cannot. */
   #groupsOf(batch: readonly WriteJob[]): readonly (readonly WriteJob[])[] {
     if (batch.length === 1) return [batch]
@@ -157,7 +134,8 @@ export class GroupCommit {
   #runGroup(group: readonly WriteJob[]): readonly JobOutcome[] | undefined {
     const first = group[0]
     if (group.length > 1 || first === undefined) return this.#runShared(group)
-    const outcome = this.#runner.needs(first) === 'outside' ? this.#runOutside(first) : this.#runAlone(first)
+    const isOutside = first.kind === 'run' && this.#runner.needs(first) === 'outside'
+    const outcome = isOutside ? this.#runOutside(first) : this.#runAlone(first)
     return outcome === undefined ? undefined : [outcome]
   }
 
@@ -175,8 +153,8 @@ export class GroupCommit {
     if (refusal === undefined) return ran
     if (!isUnknown(refusal)) return this.#runEachAlone(group)
     this.#failure = refusal
-    // Also what was replayed: its first run may be in this very group.
-    return ran.map((outcome) => (outcome.kind === 'done' ? { kind: 'failed', error: refusal } : outcome))
+    // Also what was replayed or looked up: what it speaks of may have run in this very group.
+    return ran.map((outcome) => (outcome.kind === 'failed' ? outcome : { kind: 'failed', error: refusal }))
   }
 
   /** Runs the group up to its COMMIT. Unless outcomes come back, everything is rolled back. */
@@ -266,7 +244,7 @@ export class GroupCommit {
    * VACUUM between two transactions of the ledger. If the process dies, or the lock is lost, before the second one, the
    * request is unknown to the ledger and may run again, which does no harm. `undefined`: busy.
    */
-  #runOutside(job: WriteJob): JobOutcome | undefined {
+  #runOutside(job: RunJob): JobOutcome | undefined {
     const transaction = this.#transaction
     const { ledger } = this.#parts
     if (!transaction.begin()) return undefined

@@ -5,7 +5,7 @@ import { type RequestId, RequestIdSource } from '../request/request-id.ts'
 import { resolveLedgerOptions } from './ledger-options.ts'
 import { RequestLedger } from './request-ledger.ts'
 import { GroupCommit } from './group-commit.ts'
-import { batchJob, errorOf, procedureJob, sqlJob, WriteFixture } from './test-support/write-fixture.ts'
+import { batchJob, errorOf, procedureJob, resolveJob, sqlJob, WriteFixture } from './test-support/write-fixture.ts'
 import type { JobOutcome } from './write-job.ts'
 
 const SCHEMA = 'CREATE TABLE t(a INTEGER PRIMARY KEY, b TEXT)'
@@ -138,7 +138,7 @@ test('a key takes effect once, whatever ids its attempts have; each id is then a
     { ...answer, replayed: true },
   ])
   expect(outcomes[2]).toMatchObject({ replayed: false })
-  expect(f.groupCommit.resolve(second)).toMatchObject({ resolution: { kind: 'applied' } })
+  expect(f.run(resolveJob(second))).toMatchObject([{ resolution: { outcome: 'applied' } }])
   expect(codeOf(f.run(add('other', { key: 'order-7' }))[0])).toBe('REQUEST_ID_REUSED')
   expect(f.committed('SELECT b FROM t')).toEqual(['x', 'x'])
 })
@@ -158,37 +158,75 @@ test('an answer that is too large is dropped: its request was applied and says s
   const [again] = f.run(job)
   expect(codeOf(again)).toBe('ANSWER_DROPPED')
   expect(isClusterError(errorOf(again)) && (errorOf(again) as { outcome?: string }).outcome).toBe('applied')
-  expect(f.groupCommit.resolve(id)).toMatchObject({ resolution: { kind: 'applied', result: undefined } })
+  expect(f.run(resolveJob(id))).toEqual([{ kind: 'resolved', resolution: { outcome: 'applied', result: undefined } }])
   expect(f.committed('SELECT count(*) FROM t')).toEqual([1])
 })
 
-test('resolve() answers what a request answered', () => {
+test('resolving a request answers what it answered, and changes nothing', () => {
   using f = fixture()
   const id = f.ids.next()
   const [outcome] = f.run(add('x', { id }))
-  const resolved = f.groupCommit.resolve(id)
-  expect(resolved).toEqual({
-    kind: 'resolved',
+  expect(f.groupCommit.run([resolveJob(id)])).toEqual({
+    kind: 'ran',
     committed: false,
-    resolution: { kind: 'applied', result: outcome?.kind === 'done' ? outcome.result : undefined },
+    outcomes: [
+      {
+        kind: 'resolved',
+        resolution: { outcome: 'applied', result: outcome?.kind === 'done' ? outcome.result : undefined },
+      },
+    ],
   })
 })
 
-test('resolve() of an id nobody knows keeps a late duplicate from running', () => {
+test('resolving a request nobody knows keeps a late duplicate from running', () => {
   using f = fixture()
   const id = f.ids.next()
-  expect(f.groupCommit.resolve(id)).toEqual({ kind: 'resolved', committed: true, resolution: { kind: 'not-applied' } })
-  expect(f.groupCommit.resolve(id)).toEqual({ kind: 'resolved', committed: false, resolution: { kind: 'not-applied' } })
+  const notApplied = { kind: 'ran', outcomes: [{ kind: 'resolved', resolution: { outcome: 'not-applied' } }] }
+  expect(f.groupCommit.run([resolveJob(id)])).toEqual({ ...notApplied, committed: true })
+  expect(f.groupCommit.run([resolveJob(id)])).toEqual({ ...notApplied, committed: false })
   const [late] = f.run(add('x', { id }))
   expect(codeOf(late)).toBe('REQUEST_ABANDONED')
   expect(f.committed('SELECT count(*) FROM t')).toEqual([0])
 })
 
-test('resolve() does nothing while another process holds the write lock', () => {
+test('in one group, a request and the question about it are true to their order', () => {
+  using f = fixture()
+  const [before, after] = [f.ids.next(), f.ids.next()]
+  const outcomes = f.run(
+    add('x', { id: before }),
+    resolveJob(before),
+    resolveJob(after),
+    add('y', { id: after }),
+    sqlJob('nonsense'),
+  )
+  expect(outcomes.slice(0, 3)).toMatchObject([
+    { kind: 'done', replayed: false },
+    { kind: 'resolved', resolution: { outcome: 'applied', result: { kind: 'batch' } } },
+    { kind: 'resolved', resolution: { outcome: 'not-applied' } },
+  ])
+  expect(outcomes.slice(3).map(codeOf)).toEqual(['REQUEST_ABANDONED', 'SQLITE_ERROR'])
+  expect(f.committed('SELECT b FROM t')).toEqual(['x'])
+})
+
+test('a request whose group was undone is looked up again, in the transaction that counts', () => {
+  using f = new WriteFixture({ schema: `${SCHEMA}; CREATE TABLE c(p REFERENCES t(a) DEFERRABLE INITIALLY DEFERRED)` })
+  const orphan = f.ids.next()
+  const outcomes = f.run(
+    sqlJob('INSERT INTO c VALUES (404)', undefined, { id: orphan }),
+    resolveJob(orphan),
+    add('x', { id: f.ids.next() }),
+  )
+  // Inside the shared transaction it had succeeded; its COMMIT is what failed.
+  expect(codeOf(outcomes[0])).toBe('SQLITE_CONSTRAINT_FOREIGNKEY')
+  expect(outcomes.slice(1)).toMatchObject([{ resolution: { outcome: 'not-applied' } }, { kind: 'done' }])
+  expect(codeOf(f.run(sqlJob('INSERT INTO c VALUES (404)', undefined, { id: orphan }))[0])).toBe('REQUEST_ABANDONED')
+})
+
+test('nothing is resolved while another process holds the write lock', () => {
   using f = fixture()
   const other = f.open()
   other.exec('BEGIN IMMEDIATE')
-  expect(f.groupCommit.resolve(f.ids.next())).toEqual({ kind: 'busy' })
+  expect(f.groupCommit.run([resolveJob(f.ids.next())])).toEqual({ kind: 'busy' })
   other.close()
 })
 
@@ -200,7 +238,7 @@ test('a request older than the retention never runs', () => {
   f.nowMs += HOUR_MS + 1
   // Its row is still there: it is answered whatever its age.
   expect(codeOf(f.run(add('x', { id: old }))[0])).toBe('REQUEST_TOO_OLD')
-  expect(() => f.groupCommit.resolve(old)).toThrow('REQUEST_TOO_OLD')
+  expect(codeOf(f.run(resolveJob(old))[0])).toBe('REQUEST_TOO_OLD')
   expect(f.writer.inTransaction).toBe(false)
 })
 
@@ -317,7 +355,7 @@ test('an id from the future and a key that is no proper text are refused', () =>
   using f = fixture({ retentionMs: HOUR_MS })
   const future = new RequestIdSource(() => f.nowMs + HOUR_MS + 1, Buffer.from('future')).next()
   expect(codeOf(f.run(add('x', { id: future }))[0])).toBe('INVALID_REQUEST')
-  expect(() => f.groupCommit.resolve(future)).toThrow('INVALID_REQUEST')
+  expect(codeOf(f.run(resolveJob(future))[0])).toBe('INVALID_REQUEST')
   for (const key of ['', 'x'.repeat(256), '\ud800']) expect(codeOf(f.run(add('x', { key }))[0])).toBe('INVALID_REQUEST')
   expect(f.run(add('x', { key: 'ü'.repeat(255) }))).toMatchObject([{ kind: 'done' }])
 })

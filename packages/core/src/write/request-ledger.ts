@@ -19,18 +19,18 @@
  * - `resolve` of an id nobody knows writes a tombstone: a duplicate that arrives later gets `REQUEST_ABANDONED`.
  *
  * Relies on: the only writer of these tables; every call but `committed` and `rolledBack` is inside a transaction that holds
- * the write lock. Order: `begin` → (`admit` → `record`)* → `finish` → COMMIT → `committed`, or ROLLBACK → `rolledBack`.
+ * the write lock. Order: `begin` → (`admit` → `record` | `resolve`)* → `finish` → COMMIT → `committed`, or ROLLBACK → `rolledBack`.
  */
 import type { Clock } from '../base/clock.ts'
 import { ClusterError } from '../errors/cluster-error.ts'
 import { OperationHasher } from '../request/operation-hash.ts'
 import { issuedAtMs, type RequestId, type RequestIdSource } from '../request/request-id.ts'
-import type { WriteResult } from '../request/write-request.ts'
+import type { Resolution, WriteResult } from '../request/write-request.ts'
 import type { Connection } from '../sqlite/connection.ts'
 import type { ResolvedLedgerOptions } from './ledger-options.ts'
 import { LedgerEntryEncoder, readLedgerEntry, TOMBSTONE } from './ledger-entry.ts'
 import { LedgerRows } from './ledger-rows.ts'
-import type { WriteJob } from './write-job.ts'
+import type { RunJob, WriteJob } from './write-job.ts'
 
 export interface RequestLedgerOptions {
   readonly database: string
@@ -52,13 +52,6 @@ export interface Claim {
 export type Admission =
   | { readonly kind: 'run'; readonly claim: Claim }
   | { readonly kind: 'replay'; readonly result: WriteResult }
-
-/** What became of a request. */
-export type Resolution =
-  /** `result` is missing when the answer was too large to keep. */
-  | { readonly kind: 'applied'; readonly result: WriteResult | undefined }
-  /** It did not take effect, and never will. */
-  | { readonly kind: 'not-applied' }
 
 /** Rows pruned in one transaction, or twice as many as the last one added if that is more: so pruning always catches up. */
 const PRUNE_ROWS = 256
@@ -85,9 +78,9 @@ export class RequestLedger {
     this.#rows = new LedgerRows(parts.writer)
   }
 
-  /** True when the job leaves a row, so that its transaction needs `begin`. */
+  /** True when the job looks at rows or leaves one, so that its transaction needs `begin`. */
   static concerns(job: WriteJob): boolean {
-    return job.requestId !== undefined || job.idempotencyKey !== undefined
+    return job.requestId !== undefined || (job.kind === 'run' && job.idempotencyKey !== undefined)
   }
 
   /** Whether the open transaction holds changes of the ledger. */
@@ -111,7 +104,7 @@ export class RequestLedger {
    * May this job run?
    * @throws REQUEST_ID_REUSED, REQUEST_ABANDONED, REQUEST_TOO_OLD, ANSWER_DROPPED, LEDGER_FULL, INVALID_REQUEST
    */
-  admit(job: WriteJob): Admission {
+  admit(job: RunJob): Admission {
     const { requestId, idempotencyKey: key } = job
     this.#requireValid(requestId, key)
     const claim: Claim = { requestId, key, hash: this.#hasher.hash(job.operation) }
@@ -153,13 +146,13 @@ export class RequestLedger {
     const known = this.#rows.findRequest(id)
     if (known !== undefined) {
       const entry = readLedgerEntry(known)
-      return entry === undefined ? { kind: 'not-applied' } : { kind: 'applied', result: entry.answer() }
+      return entry === undefined ? { outcome: 'not-applied' } : { outcome: 'applied', result: entry.answer() }
     }
     this.#requireValid(id, undefined)
     this.#requireRemembered(id)
     this.#rows.addRequest(id, TOMBSTONE)
     this.#wrote = true
-    return { kind: 'not-applied' }
+    return { outcome: 'not-applied' }
   }
 
   /** The transaction was committed, whether or not it began the ledger. */
@@ -227,7 +220,7 @@ export class RequestLedger {
     const isForgotten = this.#rows.isPruned(id) || issuedAtMs(id) < clock.nowMs() - options.retentionMs
     if (!isForgotten) return
     throw this.#error('REQUEST_TOO_OLD', 'the request is older than the ledger remembers', {
-      hint: 'It may have been applied long ago; look at the data before asking for it under a new id.',
+      hint: 'It may have been applied long ago: look at the data before asking for it under a new id. A request that is new has an id from a node whose clock is late.',
       details: { issuedAtMs: issuedAtMs(id), retentionMs: options.retentionMs },
     })
   }
@@ -240,7 +233,7 @@ export class RequestLedger {
       (claim.key !== undefined && (keys.rows >= rowsMax || keys.bytes >= bytesMax))
     if (!isFull) return
     throw this.#error('LEDGER_FULL', 'the request ledger is full', {
-      hint: 'Rows go when they are older than the retention; shorten it or raise the bounds (ledger options).',
+      hint: 'Rows go when they are older than the retention: wait, shorten ledger.retentionMs, or raise ledger.rowsMax and ledger.bytesMax.',
       details: { requestRows: requests.rows, keyRows: keys.rows, rowsMax, bytesMax },
     })
   }

@@ -9,11 +9,11 @@ import type { StatementResult, WriteResult } from '../request/write-request.ts'
 import type { Connection } from '../sqlite/connection.ts'
 import type { ProcedureTable } from './procedure-table.ts'
 import { refusePromise } from './refuse-promise.ts'
-import { type Admission, RequestLedger } from './request-ledger.ts'
+import { RequestLedger } from './request-ledger.ts'
 import { StatementExecutor } from './statement-executor.ts'
 import { Transaction } from './transaction.ts'
 import { TransactionScope } from './transaction-scope.ts'
-import type { JobOutcome, WriteJob } from './write-job.ts'
+import type { JobOutcome, RunJob, WriteJob } from './write-job.ts'
 
 export interface RequestRunnerParts {
   readonly writer: Connection
@@ -33,10 +33,10 @@ export class RequestRunner {
   }
 
   /** Whether it holds a statement that runs outside any transaction (`outside`), or in one of its own (`alone`). */
-  needs({ operation }: WriteJob): 'outside' | 'alone' | undefined {
-    if (operation.kind !== 'batch') return undefined
+  needs(job: WriteJob): 'outside' | 'alone' | undefined {
+    if (job.kind === 'resolve' || job.operation.kind !== 'batch') return undefined
     let needs: 'alone' | undefined
-    for (const { sql } of operation.statements) {
+    for (const { sql } of job.operation.statements) {
       const { kind } = this.#executor.rule(sql)
       if (kind === 'outside-transaction') return 'outside'
       if (kind === 'alone') needs = 'alone'
@@ -52,7 +52,10 @@ export class RequestRunner {
    */
   run(job: WriteJob, isAlone: boolean): JobOutcome | undefined {
     const { ledger } = this.#parts
-    const admission = RequestLedger.concerns(job) ? this.#admit(job) : undefined
+    if (job.kind === 'resolve') {
+      return orRefused(() => ({ kind: 'resolved', resolution: ledger.resolve(job.requestId) }))
+    }
+    const admission = RequestLedger.concerns(job) ? orRefused(() => ledger.admit(job)) : undefined
     if (admission?.kind === 'failed') return admission
     if (admission?.kind === 'replay') return { kind: 'done', result: admission.result, replayed: true }
     const result = this.execute(job, isAlone)
@@ -61,18 +64,8 @@ export class RequestRunner {
     return { kind: 'done', result, replayed: false }
   }
 
-  /** What the ledger refuses has done nothing yet, so the transaction goes on. */
-  #admit(job: WriteJob): Admission | (JobOutcome & { kind: 'failed' }) {
-    try {
-      return this.#parts.ledger.admit(job)
-    } catch (error) {
-      if (error instanceof ClusterError) return { kind: 'failed', error }
-      throw error
-    }
-  }
-
   /** Runs the job without the ledger. */
-  execute({ operation }: WriteJob, isAlone: boolean): WriteResult | undefined {
+  execute({ operation }: RunJob, isAlone: boolean): WriteResult | undefined {
     if (operation.kind === 'procedure') return this.#call(operation.name, operation.input, isAlone)
     const results: StatementResult[] = []
     for (const statement of operation.statements) results.push(this.#executor.execute(statement))
@@ -100,5 +93,15 @@ export class RequestRunner {
     // It may have caught the error that ended its transaction: nothing of it may stand.
     if (isAlone) throw scope.broken.error
     return undefined
+  }
+}
+
+/** What the ledger refuses has done nothing yet, so the transaction goes on. */
+function orRefused<T>(ask: () => T): T | { readonly kind: 'failed'; readonly error: ClusterError } {
+  try {
+    return ask()
+  } catch (error) {
+    if (error instanceof ClusterError) return { kind: 'failed', error }
+    throw error
   }
 }

@@ -51,6 +51,7 @@ class Harness {
 
   submit(name: string, options: { readonly bytes?: number; readonly deadlineMs?: number } = {}): void {
     const job: WriteJob = {
+      kind: 'run',
       operation: { kind: 'procedure', name, input: undefined },
       requestId: undefined,
       idempotencyKey: undefined,
@@ -81,9 +82,10 @@ class Harness {
 }
 
 const DONE: JobOutcome = { kind: 'done', result: { kind: 'procedure', value: null }, replayed: false }
-const nameOf = (job: WriteJob): string => (job.operation.kind === 'procedure' ? job.operation.name : '')
+const nameOf = (job: WriteJob): string =>
+  job.kind === 'run' && job.operation.kind === 'procedure' ? job.operation.name : ''
 const endOf = (outcome: JobOutcome): string =>
-  outcome.kind === 'done' ? 'done' : isClusterError(outcome.error) ? outcome.error.code : String(outcome.error)
+  outcome.kind !== 'failed' ? outcome.kind : isClusterError(outcome.error) ? outcome.error.code : String(outcome.error)
 
 function thrownBy(work: () => void): string {
   try {
@@ -278,6 +280,7 @@ test('by default a batch runs in the next turn of the event loop', async () => {
   })
   const settled = new Promise<void>((resolve) => {
     queue.submit({
+      kind: 'run',
       operation: { kind: 'procedure', name: 'a', input: undefined },
       requestId: undefined,
       idempotencyKey: undefined,

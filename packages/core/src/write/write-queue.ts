@@ -184,7 +184,10 @@ export class WriteQueue {
   }
 
   #fail(batch: readonly WriteJob[], cause: unknown): void {
-    const error = this.#error('WRITE_OUTCOME_UNKNOWN', 'a write failed unexpectedly', { cause })
+    const error = this.#error('WRITE_OUTCOME_UNKNOWN', 'a write failed unexpectedly', {
+      cause,
+      details: { phase: 'commit' },
+    })
     for (const job of batch) job.settle({ kind: 'failed', error })
     this.stop(cause)
   }

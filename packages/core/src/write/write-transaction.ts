@@ -114,9 +114,7 @@ export class WriteTransaction {
       return new ClusterError(
         'WRITE_OUTCOME_UNKNOWN',
         `database "${this.#parts.database}": the disk failed during COMMIT`,
-        {
-          cause: error,
-        },
+        { cause: error, details: { phase: 'commit' } },
       )
     }
   }

@@ -16,7 +16,7 @@ import type { LtxRecord } from '../../ltx/ltx-record.ts'
 import type { TransactionLog } from '../../log/transaction-log.ts'
 import type { RequestJournal } from '../../request/request-journal.ts'
 import type { GroupCommit } from '../../write/group-commit.ts'
-import type { JobOutcome, WriteJob } from '../../write/write-job.ts'
+import type { JobOutcome, RunJob, WriteJob } from '../../write/write-job.ts'
 
 export interface CommitParts {
   readonly database: string
@@ -54,10 +54,7 @@ export function commitBatch(batch: readonly WriteJob[], parts: CommitParts): 'ra
     const unknown = new ClusterError(
       'WRITE_OUTCOME_UNKNOWN',
       `database "${parts.database}": committed, but not announced`,
-      {
-        cause: error,
-        hint: 'Repeat the request under the same request id, or resolve it, once the database takes writes again.',
-      },
+      { cause: error, details: { phase: 'announcement' } },
     )
     parts.fail(error)
     for (const [index, job] of batch.entries()) {
@@ -82,11 +79,11 @@ function announceBatch(batch: readonly WriteJob[], outcomes: readonly JobOutcome
   if (last === undefined) return // nothing had an effect
   if (records.length > 1) parts.syncWal() // others committed between our COMMIT and now
   // Of several records nobody can tell which holds a request: then those stay out that have no identity to run again under.
-  const isTold = ({ requestId, idempotencyKey }: WriteJob): boolean =>
+  const isTold = ({ requestId, idempotencyKey }: RunJob): boolean =>
     records.length === 1 || requestId !== undefined || idempotencyKey !== undefined
-  const done = batch.filter((job, i) => {
+  const done = batch.filter((job, i): job is RunJob => {
     const outcome = outcomes[i]
-    return outcome?.kind === 'done' && !outcome.replayed && isTold(job)
+    return outcome?.kind === 'done' && !outcome.replayed && job.kind === 'run' && isTold(job)
   })
   announceRecords(records, parts, done.length === 0 ? undefined : parts.journal.encode(done))
 }

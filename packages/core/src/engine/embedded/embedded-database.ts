@@ -18,8 +18,17 @@ import type { Connection } from '../../sqlite/connection.ts'
 import type { StreamReceiver } from '../../stream/stream-receiver.ts'
 import type { LogRead, StreamableDatabase } from '../../stream/streamable-database.ts'
 import type { SnapshotSpool } from '../../stream/snapshot-spool.ts'
+import type { ResolvedLedgerOptions } from '../../write/ledger-options.ts'
 import { ProcedureTable } from '../../write/procedure-table.ts'
-import type { CommittedWrite, DatabaseFacts, DatabaseState, EngineDatabase, LocalWrite } from '../engine.ts'
+import type {
+  CommittedWrite,
+  DatabaseFacts,
+  DatabaseState,
+  EngineDatabase,
+  LocalResolve,
+  LocalWrite,
+  ResolvedWrite,
+} from '../engine.ts'
 import type { DatabaseStore } from './database-store.ts'
 import { LiveSnapshots } from './live-snapshots.ts'
 import { PrimaryMode, type PrimaryModeOptions } from './primary-mode.ts'
@@ -30,6 +39,7 @@ export interface EmbeddedDatabaseOptions {
   /** Random, not zero; new in each process. */
   readonly nodeId: bigint
   readonly requestIds: RequestIdSource
+  readonly ledger: ResolvedLedgerOptions
   /** Throws unless this node surely holds the lease. */
   requirePrimary(): void
   /** Log or database of a replica moved on. */
@@ -98,6 +108,7 @@ export class EmbeddedDatabase implements EngineDatabase, StreamableDatabase {
       epoch,
       nodeId: this.#options.nodeId,
       requestIds: this.#options.requestIds,
+      ledger: this.#options.ledger,
       requirePrimary: () => this.#options.requirePrimary(),
       onFailure: (error) =>
         this.#setState({ kind: 'stopped', reason: error instanceof Error ? error.message : String(error) }),
@@ -113,10 +124,11 @@ export class EmbeddedDatabase implements EngineDatabase, StreamableDatabase {
   }
 
   async write(write: LocalWrite): Promise<CommittedWrite> {
-    this.#options.requirePrimary()
-    if (this.#primary === undefined)
-      throw new ClusterError('NOT_PRIMARY', `database "${this.name}" is a replica's on this node`)
-    return this.#primary.write(write)
+    return this.#writable().write(write)
+  }
+
+  async resolve(question: LocalResolve): Promise<ResolvedWrite> {
+    return this.#writable().resolve(question)
   }
 
   openReader(): Connection {
@@ -248,6 +260,12 @@ export class EmbeddedDatabase implements EngineDatabase, StreamableDatabase {
     const primary = await PrimaryMode.open(options)
     assert(primary !== undefined, `database "${this.name}" is still behind its log after applying it`)
     return primary
+  }
+
+  #writable(): PrimaryMode {
+    this.#options.requirePrimary()
+    if (this.#primary !== undefined) return this.#primary
+    throw new ClusterError('NOT_PRIMARY', `database "${this.name}" is a replica's on this node`)
   }
 
   #newReplica(): ReplicaMode {

@@ -14,6 +14,7 @@ import type { Txid } from '../../position/txid.ts'
 import type { DatabaseName } from '../../request/database-name.ts'
 import type { RequestIdSource } from '../../request/request-id.ts'
 import type { ConnectionSetup } from '../../sqlite/connection.ts'
+import type { ResolvedLedgerOptions } from '../../write/ledger-options.ts'
 import { DatabaseStore } from './database-store.ts'
 import { EmbeddedDatabase } from './embedded-database.ts'
 
@@ -25,6 +26,7 @@ export interface EmbeddedEngineOptions {
   readonly setup: ConnectionSetup | undefined
   readonly nodeId: bigint
   readonly requestIds: RequestIdSource
+  readonly ledger: ResolvedLedgerOptions
   requirePrimary(): void
   onProgress(database: EmbeddedDatabase): void
   onRestartStream(database: EmbeddedDatabase): void
@@ -110,7 +112,7 @@ export class EmbeddedEngine {
 
   async #open(name: DatabaseName, role: EngineRole): Promise<EmbeddedDatabase> {
     if (this.#isClosed) throw new ClusterError('CLOSED', 'the node was closed')
-    const { disk, clock, directory, log, setup, warn, nodeId, requestIds } = this.#options
+    const { disk, clock, directory, log, setup, warn, nodeId, requestIds, ledger } = this.#options
     const store = DatabaseStore.open({
       name,
       directory: directory.databaseDirectory(GROUP, name),
@@ -124,6 +126,7 @@ export class EmbeddedEngine {
       store,
       nodeId,
       requestIds,
+      ledger,
       requirePrimary: () => this.#options.requirePrimary(),
       onProgress: (changed) => this.#options.onProgress(changed),
       onRestartStream: (changed) => this.#options.onRestartStream(changed),

@@ -12,6 +12,7 @@ import { WalCapture } from '../../capture/wal-capture.ts'
 import { cursorNow, headerNow, openCursor } from '../../capture/wal-continuity.ts'
 import { cursorAtStart } from '../../capture/wal-cursor.ts'
 import { WAL_WATCHER_DEFAULTS, WalWatcher } from '../../capture/wal-watcher.ts'
+import { InvariantError } from '../../base/assert.ts'
 import { ClusterError } from '../../errors/cluster-error.ts'
 import type { FileIdentity } from '../../files/disk.ts'
 import { watchFile } from '../../files/file-watch.ts'
@@ -30,11 +31,12 @@ import { isBusy } from '../../sqlite/sqlite-error.ts'
 import { WalGuards } from '../../sqlite/wal-guards.ts'
 import { GroupCommit } from '../../write/group-commit.ts'
 import type { ProcedureTable } from '../../write/procedure-table.ts'
-import { resolveLedgerOptions } from '../../write/ledger-options.ts'
+import type { ResolvedLedgerOptions } from '../../write/ledger-options.ts'
 import { resolveWriteQueueOptions } from '../../write/queue-options.ts'
 import { RequestLedger } from '../../write/request-ledger.ts'
+import type { JobOutcome } from '../../write/write-job.ts'
 import { WriteQueue } from '../../write/write-queue.ts'
-import type { CommittedWrite, LocalWrite } from '../engine.ts'
+import type { CommittedWrite, LocalResolve, LocalWrite, ResolvedWrite } from '../engine.ts'
 import { announceForeignCommits, announceRecords, type CommitParts, commitBatch } from './commit-pipeline.ts'
 import type { ClosingState, DatabaseStore, OpenFile } from './database-store.ts'
 import type { Standing } from './recovery.ts'
@@ -47,6 +49,7 @@ export interface PrimaryModeOptions {
   /** Random, not zero; new in each process. */
   readonly nodeId: bigint
   readonly requestIds: RequestIdSource
+  readonly ledger: ResolvedLedgerOptions
   /** Throws unless this node surely holds the lease. */
   requirePrimary(): void
   /** The database takes no more writes here. */
@@ -59,6 +62,9 @@ interface Started {
   readonly capture: WalCapture
   readonly position: Position
 }
+
+/** What a question counts for in the bounds of the queue: it carries an id, and leaves a row at most. */
+const RESOLVE_BYTES = 128
 
 export class PrimaryMode {
   readonly #options: PrimaryModeOptions
@@ -112,7 +118,7 @@ export class PrimaryMode {
         writer,
         clock,
         ids: options.requestIds,
-        options: resolveLedgerOptions(),
+        options: options.ledger,
       }),
       // The write lock is ours: what others committed before is captured now, so that the next record is our batch.
       afterBegin: () => this.#announceForeign(),
@@ -172,12 +178,30 @@ export class PrimaryMode {
     return new Promise((resolve, reject) => {
       this.#queue.submit({
         ...write,
+        kind: 'run',
         operation,
         bytes,
         settle(outcome) {
-          if (outcome.kind === 'failed') return reject(outcome.error)
+          if (outcome.kind !== 'done') return reject(errorIn(outcome))
           const { position, epoch } = tracker.current
           resolve({ result: outcome.result, replayed: outcome.replayed, position, epoch })
+        },
+      })
+    })
+  }
+
+  /** Resolves with what became of a write; the position contains it, or the promise that it never runs. */
+  resolve(question: LocalResolve): Promise<ResolvedWrite> {
+    const { tracker } = this.#options
+    return new Promise((resolve, reject) => {
+      this.#queue.submit({
+        ...question,
+        kind: 'resolve',
+        bytes: RESOLVE_BYTES,
+        settle(outcome) {
+          if (outcome.kind !== 'resolved') return reject(errorIn(outcome))
+          const { position, epoch } = tracker.current
+          resolve({ ...outcome.resolution, position, epoch })
         },
       })
     })
@@ -277,6 +301,12 @@ export class PrimaryMode {
     )
     onFailure(error)
   }
+}
+
+function errorIn(outcome: JobOutcome): unknown {
+  return outcome.kind === 'failed'
+    ? outcome.error
+    : new InvariantError('a job was settled with the outcome of another kind')
 }
 
 /**

@@ -24,7 +24,7 @@ import { Forwarder } from '../forwarder.ts'
 import { FunctionRunner } from '../function-runner.ts'
 import { FunctionTable } from '../function-table.ts'
 import { UnaryDoor } from '../unary-door.ts'
-import type { ExecuteHere, WriteAnswer, WriteCall } from '../write-call.ts'
+import type { ExecuteHere, ResolveHere, WriteAnswer, WriteCall } from '../write-call.ts'
 
 export interface TestNodeOptions {
   readonly name: string
@@ -34,6 +34,8 @@ export interface TestNodeOptions {
   readonly peer?: PeerOptions
   readonly clock?: Clock
   readonly execute?: ExecuteHere
+  /** Default: nothing is known, and nothing remembered. */
+  readonly resolve?: ResolveHere
   readonly awaitLocal?: (database: DatabaseName, position: Position, deadlineMs: number) => Promise<void>
 }
 
@@ -108,6 +110,7 @@ export class TestNode {
   readonly forwarder: Forwarder
   readonly joined: string[] = []
   execute: ExecuteHere
+  resolve: ResolveHere
   clusterId: string
   address = ''
   readonly #runner: FunctionRunner
@@ -117,6 +120,8 @@ export class TestNode {
     this.name = name
     this.clusterId = o.clusterId ?? TEST_CLUSTER
     this.execute = o.execute ?? ((call) => Promise.resolve(echo(call)))
+    this.resolve =
+      o.resolve ?? (() => Promise.resolve({ outcome: 'not-applied', position: ZERO_POSITION, epoch: NO_EPOCH }))
     this.leadership = new TestLeadership(name)
     this.positions = new ReplicaPositions({ clock })
     const options = resolvePeerOptions(o.peer)
@@ -146,12 +151,14 @@ export class TestNode {
     })
     this.#runner = new FunctionRunner(this.functions, clock)
     const executeHere: ExecuteHere = (call, context) => this.execute(call, context)
+    const resolveHere: ResolveHere = (call, context) => this.resolve(call, context)
     const handler = new ForwardHandler({
       clock,
       leadership: this.leadership,
       functions: this.#runner,
       messageBytesMax: options.messageBytesMax,
       executeHere,
+      resolveHere,
     })
     this.forwarder = new Forwarder({
       clock,
@@ -161,6 +168,7 @@ export class TestNode {
       functions: this.#runner,
       requestIds: new RequestIdSource(() => clock.nowMs(), new Uint8Array(6).fill(name.charCodeAt(0))),
       executeHere,
+      resolveHere,
       awaitLocal: o.awaitLocal ?? (() => Promise.resolve()),
     })
     const door = new UnaryDoor({ clock, forwarder: this.forwarder, nodeName: name })
@@ -174,6 +182,7 @@ export class TestNode {
         request: (request) => handler.handle(request),
         write: (request, deadlineMs) => door.write(request, deadlineMs),
         call: (request, deadlineMs) => door.call(request, deadlineMs),
+        resolve: (request, deadlineMs) => door.resolve(request, deadlineMs),
         status: () => this.status(),
         replicaJoined: ({ nodeId, nodeName, region: where }) => {
           this.joined.push(nodeName)

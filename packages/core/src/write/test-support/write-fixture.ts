@@ -13,7 +13,7 @@ import { GroupCommit } from '../group-commit.ts'
 import { type LedgerOptions, resolveLedgerOptions } from '../ledger-options.ts'
 import { ProcedureTable } from '../procedure-table.ts'
 import { RequestLedger } from '../request-ledger.ts'
-import type { JobOutcome, WriteJob } from '../write-job.ts'
+import type { JobOutcome, ResolveJob, RunJob, WriteJob } from '../write-job.ts'
 
 export interface FixtureOptions {
   readonly ledger?: LedgerOptions | undefined
@@ -91,15 +91,15 @@ export interface JobIdentity {
   readonly key?: string | undefined
 }
 
-export function sqlJob(sql: string, params?: SqlParams, identity?: JobIdentity): WriteJob {
+export function sqlJob(sql: string, params?: SqlParams, identity?: JobIdentity): RunJob {
   return batchJob([params === undefined ? { sql } : { sql, params }], identity)
 }
 
-export function batchJob(statements: readonly SqlStatement[], identity?: JobIdentity): WriteJob {
+export function batchJob(statements: readonly SqlStatement[], identity?: JobIdentity): RunJob {
   return job({ kind: 'batch', statements }, identity)
 }
 
-export function procedureJob(name: string, input?: PlainValue, identity?: JobIdentity): WriteJob {
+export function procedureJob(name: string, input?: PlainValue, identity?: JobIdentity): RunJob {
   return job({ kind: 'procedure', name, input }, identity)
 }
 
@@ -109,15 +109,15 @@ export function errorOf(outcome: JobOutcome | undefined): Error & { readonly cod
   return outcome.error as Error & { readonly code?: string }
 }
 
-function job(operation: WriteOperation, identity: JobIdentity = {}): WriteJob {
-  return {
-    operation,
-    requestId: identity.id,
-    idempotencyKey: identity.key,
-    deadlineMs: Number.POSITIVE_INFINITY,
-    bytes: 100,
-    settle: () => undefined,
-  }
+/** Asks what became of a request. */
+export function resolveJob(requestId: RequestId): ResolveJob {
+  return { kind: 'resolve', requestId, ...QUEUED }
+}
+
+const QUEUED = { deadlineMs: Number.POSITIVE_INFINITY, bytes: 100, settle: () => undefined }
+
+function job(operation: WriteOperation, identity: JobIdentity = {}): RunJob {
+  return { kind: 'run', operation, requestId: identity.id, idempotencyKey: identity.key, ...QUEUED }
 }
 
 function openDatabase(file: string): Connection {
