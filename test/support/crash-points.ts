@@ -1,0 +1,62 @@
+/**
+ * The crash points of what a node just did: each named operation that changes its disk or makes it durable, at the moments that matter.
+ *
+ * A run visits each operation at one moment, drawn from the seed; `CRASH_POINTS=all` in the environment visits every moment.
+ */
+import {
+  CHANGING,
+  type CrashMoment,
+  crashMoments,
+  type DiskMethod,
+  type FaultRule,
+  type SeenOperation,
+  SYNCING,
+} from './fault-disk.ts'
+import type { Random } from './random.ts'
+
+export interface CrashPoint {
+  readonly operation: string
+  readonly method: DiskMethod
+  readonly when: CrashMoment
+  /** From when on it is watched for, counted from 1. */
+  readonly occurrence: number
+}
+
+/** @param occurrencesMax a later occurrence than this is not waited for */
+export function crashPointsOf(
+  seen: readonly SeenOperation[],
+  random: Random,
+  occurrencesMax: number,
+): readonly CrashPoint[] {
+  const isAll = process.env['CRASH_POINTS'] === 'all'
+  return seen
+    .filter(({ method }) => CHANGING.includes(method) || SYNCING.includes(method))
+    .flatMap(({ operation, method, count }) => {
+      const moments = crashMoments(method)
+      return (isAll ? moments : [random.pick(moments)]).map((when) => ({
+        operation,
+        method,
+        when,
+        occurrence: 1 + random.below(Math.min(count, occurrencesMax)),
+      }))
+    })
+}
+
+export function crashRule({ operation, method, when, occurrence }: CrashPoint): FaultRule {
+  return { operation, methods: [method], occurrence, effect: { kind: 'crash', when } }
+}
+
+export function nameOf({ operation, method, when, occurrence }: CrashPoint): string {
+  return `${when} ${operation} (${method} ${occurrence})`
+}
+
+/** Operations of several lists, each once, with its largest count. */
+export function merged(...lists: readonly (readonly SeenOperation[])[]): readonly SeenOperation[] {
+  const all = new Map<string, SeenOperation>()
+  for (const seen of lists.flat()) {
+    const key = `${seen.operation} ${seen.method}`
+    const known = all.get(key)
+    if (known === undefined || known.count < seen.count) all.set(key, seen)
+  }
+  return [...all.values()]
+}
