@@ -91,8 +91,8 @@ test('replicas that are ahead of a primary from an older backup, or as far on an
   await cluster.startNode(2)
   await cluster.expectEqual(1, 2)
   expect(cluster.warningsOf().map(({ name, node }) => `${name} on node ${node}`)).toEqual([
-    'seeded-again on node 1',
-    'seeded-again on node 2',
+    'diverged on node 1',
+    'diverged on node 2',
   ])
 })
 

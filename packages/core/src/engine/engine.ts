@@ -69,6 +69,8 @@ export interface DatabaseFacts {
   readonly logRecords: number
   readonly walFrames: number
   readonly queuedWrites: number
+  /** Divergence reports kept on this node. */
+  readonly divergences: number
   /** Age of what this node serves, in ms; 0 on the primary, `undefined` before anything arrived. */
   readonly lagMs: number | undefined
 }

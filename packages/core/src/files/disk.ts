@@ -58,6 +58,8 @@ export interface Disk {
   /** Removing what does not exist is no error. */
   remove(operation: Operation, file: string): void
   makeDirectory(operation: Operation, directory: string): void
+  /** Removes an empty directory. Removing what does not exist is no error. */
+  removeDirectory(operation: Operation, directory: string): void
   /** Names in the directory, sorted; empty when it does not exist. */
   list(operation: Operation, directory: string): string[]
   /** Makes renames and removals in the directory durable. */
@@ -120,6 +122,15 @@ export const realDisk: Disk = {
   remove: (operation, file) => guard(operation, file, () => fs.rmSync(file, { force: true })),
   makeDirectory(operation, directory) {
     guard(operation, directory, () => fs.mkdirSync(directory, { recursive: true, mode: 0o750 }))
+  },
+  removeDirectory(operation, directory) {
+    guard(operation, directory, () => {
+      try {
+        fs.rmdirSync(directory)
+      } catch (error) {
+        if (errorCode(error) !== 'ENOENT') throw error
+      }
+    })
   },
   list(operation, directory) {
     return guard(operation, directory, () => {

@@ -1,10 +1,11 @@
 /**
  * Writes a snapshot of a whole database as an uncompressed LTX (format: ltx-header.ts) piece by piece, for databases of
- * any size: nothing is kept but checksums.
+ * any size: nothing is kept but checksums. Or the difference between two states: only the pages of the newer one that the older
+ * one does not have, as one LTX whose pre-apply checksum is that of the older one.
  *
- * Order: `header`, the pages from 1 to `commit` without a gap, `end`. The lock page is left out.
- * Promises: `end` refuses pages that do not make the checksum of the position they are sent for, so a source that changed
- * while it was read never becomes a snapshot that a replica believes.
+ * Order: `header`, the pages in ascending order, of a snapshot all from 1 to `commit`, `end`. The lock page is left out.
+ * Promises: `end` refuses pages that do not have the checksum they are sent for, so a source that changed while it was read
+ * never becomes something that a replica believes.
  */
 import { assert } from '../base/assert.ts'
 import { type Checksum, NO_CHECKSUM } from '../position/checksum.ts'
@@ -34,6 +35,16 @@ export interface LtxSnapshotOptions {
   readonly timestampMs: number
   /** Id of this node; a LiteFS replica with the same id would skip the snapshot. */
   readonly nodeId: bigint
+  /** Left out for a snapshot. The state then begins after TXID 1, because an LTX from TXID 1 on is a snapshot. */
+  readonly difference?: DifferenceFrom | undefined
+}
+
+export interface DifferenceFrom {
+  /** Checksum of the older state. */
+  readonly preApplyChecksum: Checksum
+  readonly pageCount: number
+  /** Exclusive-or of the checksums of the pages that are sent, with the flag. */
+  readonly pagesChecksum: Checksum
 }
 
 export class LtxSnapshotWriter {
@@ -41,11 +52,14 @@ export class LtxSnapshotWriter {
   readonly #headerBytes: Buffer
   readonly #checksummer: LtxChecksummer
   readonly #lockPage: number
+  readonly #difference: DifferenceFrom | undefined
 
   constructor(options: LtxSnapshotOptions) {
-    const { pageSize, commit, maxTxid, timestampMs, nodeId } = options
+    const { pageSize, commit, maxTxid, timestampMs, nodeId, difference } = options
     const fromWal = { walOffset: 0, walBytes: 0, walSalt1: 0, walSalt2: 0 }
-    const txids = { minTxid: 1n as Txid, maxTxid, preApplyChecksum: NO_CHECKSUM }
+    const minTxid = difference === undefined ? (1n as Txid) : maxTxid
+    const txids = { minTxid, maxTxid, preApplyChecksum: difference?.preApplyChecksum ?? NO_CHECKSUM }
+    this.#difference = difference
     this.#header = { compressed: false, pageSize, commit, ...txids, timestampMs, ...fromWal, nodeId }
     this.#headerBytes = encodeLtxHeader(this.#header)
     this.#checksummer = new LtxChecksummer(this.#header, this.#headerBytes)
@@ -54,10 +68,11 @@ export class LtxSnapshotWriter {
 
   /** Exact size of the whole LTX. */
   get totalBytes(): number {
-    return ltxBytes(snapshotPageCount(this.#header.commit, this.#header.pageSize), this.#header.pageSize)
+    const { commit, pageSize } = this.#header
+    return ltxBytes(this.#difference?.pageCount ?? snapshotPageCount(commit, pageSize), pageSize)
   }
 
-  /** Checksum of the pages given so far: after the last one, of the database. */
+  /** Checksum of the pages given so far: after the last one of a snapshot, of the database. */
   get checksum(): Checksum {
     return this.#checksummer.pagesChecksum
   }
@@ -104,10 +119,18 @@ export class LtxSnapshotWriter {
    * @throws ClusterError `CORRUPT_DATA` when pages are missing or do not have this checksum together
    */
   end(postApplyChecksum: Checksum): Buffer {
-    const problem = postApplyProblem(this.#header.commit, postApplyChecksum) ?? this.#checksummer.end(postApplyChecksum)
+    const problem =
+      this.#differenceProblem() ??
+      postApplyProblem(this.#header.commit, postApplyChecksum) ??
+      this.#checksummer.end(postApplyChecksum)
     if (problem !== undefined) throw corruptLtx(problem)
     const out = Buffer.alloc(LTX_END_MARK_BYTES + LTX_TRAILER_BYTES)
     writeLtxTrailer({ postApplyChecksum, fileChecksum: this.#checksummer.fileChecksum }, out, LTX_END_MARK_BYTES)
     return out
+  }
+
+  #differenceProblem(): string | undefined {
+    if (this.#difference === undefined || this.#difference.pagesChecksum === this.checksum) return undefined
+    return 'the pages of a difference are not those of the state it leads to'
   }
 }

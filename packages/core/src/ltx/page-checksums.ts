@@ -119,6 +119,27 @@ export class PageChecksums {
     this.#journal = undefined
   }
 
+  /** The pages of this database, ascending and without the lock page, that `other` does not have or has differently. */
+  differingFrom(other: PageChecksums): Uint32Array<ArrayBuffer> {
+    const pgnos: number[] = []
+    for (let pgno = 1; pgno <= this.#pageCount; pgno++) {
+      if (pgno === this.#lockPage) continue
+      if (this.high(pgno) !== other.high(pgno) || this.low(pgno) !== other.low(pgno)) pgnos.push(pgno)
+    }
+    return Uint32Array.from(pgnos)
+  }
+
+  /** Exclusive-or of the checksums of these pages, with the flag. */
+  checksumOf(pgnos: Uint32Array): Checksum {
+    let high = 0
+    let low = 0
+    for (const pgno of pgnos) {
+      high ^= this.high(pgno)
+      low ^= this.low(pgno)
+    }
+    return checksumFromHalves(high, low)
+  }
+
   /** A copy in the saved form. */
   toBuffer(): Buffer {
     return Buffer.from(new Uint8Array(this.#halves.buffer, 0, this.#pageCount * 8))

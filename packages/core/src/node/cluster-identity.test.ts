@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { afterEach, beforeEach, expect, it } from 'vitest'
+import { systemClock } from '../base/clock.ts'
 import { DataDirectory } from '../files/data-directory.ts'
 import { realDisk } from '../files/disk.ts'
 import { entriesOf, openLog } from '../log/test-support/log-fixture.ts'
@@ -15,6 +16,7 @@ import { ClusterIdentity } from './cluster-identity.ts'
 let directory: string
 let data: DataDirectory
 beforeEach(() => {
+  nowMs = 0
   directory = mkdtempSync(path.join(os.tmpdir(), 'litefleet-identity-'))
   warnings = []
   data = DataDirectory.open(realDisk, directory)
@@ -25,9 +27,16 @@ afterEach(() => {
 })
 
 let warnings: string[]
+let nowMs = 0
 const open = (): ClusterIdentity =>
-  new ClusterIdentity(realDisk, data, 'main', (name) => {
-    warnings.push(name)
+  new ClusterIdentity({
+    disk: realDisk,
+    clock: { ...systemClock, nowMs: () => nowMs },
+    directory: data,
+    group: 'main',
+    warn: (name) => {
+      warnings.push(name)
+    },
   })
 
 /** A database whose log knows this epoch. */
@@ -98,4 +107,13 @@ it('with the cluster id lost a replica joins again, and a primary founds no othe
   const replica = open()
   replica.adopt('LFSC0000000000000001')
   expect(open().clusterId).toBe('LFSC0000000000000001')
+})
+
+it('an epoch is the time in ms, where that is larger: nodes that know nothing of each other do not share one', () => {
+  nowMs = 1_700_000_000_000.5
+  const first = open()
+  expect(first.nextEpoch(NO_EPOCH)).toBe(1_700_000_000_000)
+  expect(first.nextEpoch(NO_EPOCH)).toBe(1_700_000_000_001)
+  nowMs = 5 // a clock that went back
+  expect(open().nextEpoch(NO_EPOCH)).toBe(1_700_000_000_002)
 })

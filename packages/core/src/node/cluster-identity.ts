@@ -11,26 +11,35 @@
  */
 import { randomBytes } from 'node:crypto'
 import path from 'node:path'
+import type { Clock } from '../base/clock.ts'
 import { ClusterError } from '../errors/cluster-error.ts'
 import type { DataDirectory, StoredClusterId } from '../files/data-directory.ts'
 import type { Disk } from '../files/disk.ts'
 import { surveyNewestEpoch } from '../log/log-survey.ts'
 import { type Epoch, epoch, type EpochTable, NO_EPOCH } from '../position/epoch.ts'
 
-/** Told of damage that was repaired. */
-type Warn = (name: string, message: string, details: Readonly<Record<string, unknown>>) => void
+export interface ClusterIdentityParts {
+  readonly disk: Disk
+  readonly clock: Clock
+  readonly directory: DataDirectory
+  readonly group: string
+  /** Told of damage that was repaired. */
+  warn(name: string, message: string, details: Readonly<Record<string, unknown>>): void
+}
 
 export class ClusterIdentity {
   readonly #disk: Disk
+  readonly #clock: Clock
   readonly #directory: DataDirectory
   readonly #group: string
   readonly #epochFile: string
-  readonly #warn: Warn
+  readonly #warn: ClusterIdentityParts['warn']
   #clusterId: string | undefined
   #newestEpoch: Epoch
 
-  constructor(disk: Disk, directory: DataDirectory, group: string, warn: Warn) {
+  constructor({ disk, clock, directory, group, warn }: ClusterIdentityParts) {
     this.#disk = disk
+    this.#clock = clock
     this.#directory = directory
     this.#group = group
     this.#warn = warn
@@ -72,9 +81,13 @@ export class ClusterIdentity {
     this.#clusterId = clusterId
   }
 
-  /** An epoch larger than `above` and than all seen so far, durable when this answers. */
+  /**
+   * An epoch larger than `above` and than all seen so far, durable when this answers. Where nothing arbitrates between nodes
+   * it is the wall clock, in ms: so two nodes that were both made primary, one after the other and neither knowing of the other, do not
+   * write two histories under one epoch, and the later one has the larger (docs/decisions/0004-epochs-by-the-clock.md).
+   */
   nextEpoch(above: Epoch): Epoch {
-    this.#remember(epoch(Math.max(above, this.#newestEpoch) + 1))
+    this.#remember(epoch(Math.max(above + 1, this.#newestEpoch + 1, Math.floor(this.#clock.nowMs()))))
     return this.#newestEpoch
   }
 

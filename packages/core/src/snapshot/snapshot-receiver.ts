@@ -1,5 +1,6 @@
 /**
- * Turns the bytes of an LTX snapshot into a plain database file beside the database, on the main thread.
+ * Turns the bytes of an LTX snapshot into a plain database file beside the database, on the main thread; or those of a
+ * difference to the database that is here (`openDifferenceSpool`) into a file that holds only the pages that differ, each at its place.
  *
  * Promises: `finish` answers only with a file that is whole, verified (file checksum, database checksum) and durable under
  * its name; whatever else happens leaves no file. One call works on about a MiB before it lets others have their turn.
@@ -20,8 +21,10 @@ import type { Position } from '../position/position.ts'
 import { lockPage } from '../sqlite-format/lock-page.ts'
 
 export interface ReceivedSnapshot {
-  /** Path of a plain database file; it now belongs to the caller. */
+  /** Path of a plain database file, with holes where a difference has no page; it now belongs to the caller. */
   readonly databaseFile: string
+  /** The file has only the pages that differ from the base. */
+  readonly isDifference: boolean
   readonly checksums: PageChecksums
   readonly position: Position
   readonly header: LtxHeader
@@ -38,6 +41,7 @@ const SYNC_EVERY_BYTES = 32 * 1024 * 1024
 
 export class SnapshotReceiver {
   readonly #disk: Disk
+  readonly #base: PageChecksums | undefined
   readonly #file: string
   readonly #reader: LtxStreamReader
   /** Buffers whose write is done. */
@@ -59,9 +63,13 @@ export class SnapshotReceiver {
   #failure: unknown
   #isEnded = false
 
-  /** @param spoolDirectory made when it does not exist */
-  constructor(disk: Disk, spoolDirectory: string) {
+  /**
+   * @param spoolDirectory made when it does not exist
+   * @param base page checksums of the database that a difference may lead on from; they must not change meanwhile
+   */
+  constructor(disk: Disk, spoolDirectory: string, base?: PageChecksums) {
     this.#disk = disk
+    this.#base = base
     this.#file = path.join(spoolDirectory, `received-${randomUUID()}`)
     this.#reader = new LtxStreamReader({
       header: (header) => this.#begin(header),
@@ -110,7 +118,7 @@ export class SnapshotReceiver {
       checksums !== undefined && position !== undefined && header !== undefined,
       'a whole LTX has header and trailer',
     )
-    return { databaseFile: this.#file, checksums, position, header }
+    return { databaseFile: this.#file, isDifference: header.minTxid !== 1n, checksums, position, header }
   }
 
   /** Gives up and removes the file. Does nothing after `finish` or another `abort`. */
@@ -149,13 +157,21 @@ export class SnapshotReceiver {
   }
 
   #begin(header: LtxHeader): void {
-    if (header.minTxid !== 1n)
-      throw new ClusterError('CORRUPT_DATA', `an LTX from TXID ${header.minTxid} on is not a snapshot`)
     this.#header = header
-    this.#checksums = new PageChecksums(header.pageSize)
+    if (header.minTxid === 1n) {
+      this.#checksums = new PageChecksums(header.pageSize)
+      return
+    }
+    const base = this.#base
+    if (base === undefined) throw corrupt(`an LTX from TXID ${header.minTxid} on is not a snapshot`)
+    if (header.pageSize !== base.pageSize || header.preApplyChecksum !== base.checksum)
+      throw corrupt('a difference leads on from another database than the one that is here')
+    this.#checksums = base.clone()
   }
 
   #addPage(pgno: number, bytes: Buffer, high: number, low: number): void {
+    // Every page beyond the end is sent, so the next one is never far; a wrong number must not ask for endless memory.
+    if (pgno > this.#checksums!.pageCount + 2) throw corrupt(`page ${pgno} follows page ${this.#checksums!.pageCount}`)
     const at = (pgno - 1) * bytes.length
     if (at !== this.#bufferAt + this.#buffered || this.#buffered + bytes.length > WRITE_BYTES) {
       this.#flush()
@@ -169,9 +185,10 @@ export class SnapshotReceiver {
   #verified(trailer: LtxTrailer): void {
     const { commit, maxTxid, pageSize } = this.#header!
     const checksums = this.#checksums!
-    if (commit === lockPage(pageSize)) checksums.set(commit, 0, 0)
-    assert(checksums.pageCount === commit, `a snapshot of ${commit} pages has ${checksums.pageCount}`)
-    assert(checksums.checksum === trailer.postApplyChecksum, 'the page checksums of a snapshot make its checksum')
+    if (commit < checksums.pageCount) checksums.truncate(commit)
+    else if (commit === lockPage(pageSize)) checksums.set(commit, 0, 0)
+    if (checksums.pageCount !== commit) throw corrupt(`of ${commit} pages it has ${checksums.pageCount}`)
+    if (checksums.checksum !== trailer.postApplyChecksum) throw corrupt('its pages do not make its checksum')
     this.#position = { txid: maxTxid, checksum: trailer.postApplyChecksum }
   }
 
@@ -230,4 +247,8 @@ export class SnapshotReceiver {
   #requireRunning(): void {
     if (this.#isEnded) throw new ClusterError('CLOSED', 'the snapshot receiver has ended')
   }
+}
+
+function corrupt(reason: string): ClusterError {
+  return new ClusterError('CORRUPT_DATA', `snapshot: ${reason}`)
 }

@@ -10,9 +10,10 @@
 import path from 'node:path'
 import { ClusterError } from '../errors/cluster-error.ts'
 import type { Disk } from '../files/disk.ts'
+import type { PageChecksums } from '../ltx/page-checksums.ts'
 import type { Position } from '../position/position.ts'
 import { type PinnedPages, slicePageMap } from './page-source.ts'
-import { copyToSpool, type SpoolForm, spoolBytes, type SpoolTask } from './spool-copy.ts'
+import { copyToSpool, type DifferenceForm, type SpoolForm, spoolBytes, type SpoolTask } from './spool-copy.ts'
 import { runInTurns } from './turns.ts'
 import { callWorker } from './worker-call.ts'
 
@@ -50,11 +51,49 @@ export interface SnapshotSpool {
 /** Up to here starting a worker costs more than it saves. */
 const INLINE_BYTES_MAX = 8 * 1024 * 1024
 const READ_BYTES = 256 * 1024
+const NEVER = new AbortController().signal
 
 /** As an LTX snapshot (min TXID 1), uncompressed. Throws `STORAGE_FAILED` when the file cannot be made. */
 export function openSnapshotSpool(request: SnapshotRequest): SnapshotSpool {
   const { timestampMs, nodeId } = request
   return openSpool(request, { kind: 'ltx', timestampMs, nodeId })
+}
+
+export interface DifferenceRequest extends SnapshotRequest {
+  /** Page checksums of the pinned state. */
+  readonly checksums: PageChecksums
+  /** Page checksums of the state it is the difference to, of the same page size. */
+  readonly from: PageChecksums
+}
+
+/**
+ * As the uncompressed LTX that leads from another state to this one, which must be at TXID 2 or later. Throws
+ * `STORAGE_FAILED` when the file cannot be made.
+ */
+export function openDifferenceSpool(request: DifferenceRequest): SnapshotSpool {
+  const { timestampMs, nodeId, checksums, from } = request
+  return openSpool(request, { kind: 'difference', ...differenceOf(checksums, from), timestampMs, nodeId })
+}
+
+/** The same into a file that is kept, durably. */
+export async function writeDifference(
+  request: Omit<DifferenceRequest, 'spoolFile' | 'nodeId' | 'signal'> & { readonly file: string },
+): Promise<void> {
+  const { disk, file, pages, position, checksums, from, timestampMs } = request
+  const spoolFd = disk.open('snapshot.write-file', file, 'w+')
+  try {
+    const form = { kind: 'difference', ...differenceOf(checksums, from), timestampMs, nodeId: 0n } as const
+    await runInTurns(copyToSpool(disk, { pages, position, spoolFd, form }), NEVER)
+    await disk.dataSync('snapshot.write-file', spoolFd)
+  } finally {
+    disk.close('snapshot.write-file', spoolFd)
+  }
+}
+
+function differenceOf(checksums: PageChecksums, from: PageChecksums): Pick<DifferenceForm, 'from' | 'pgnos'> {
+  const pgnos = checksums.differingFrom(from)
+  const pagesChecksum = checksums.checksumOf(pgnos)
+  return { pgnos, from: { preApplyChecksum: from.checksum, pageCount: pgnos.length, pagesChecksum } }
 }
 
 /** As a plain database file. Throws `STORAGE_FAILED` when the file cannot be made. */

@@ -1,13 +1,13 @@
 /**
- * Copies a pinned state of a database into a spool file, in steps of about a MiB: as an LTX snapshot, or as a plain
- * database file.
+ * Copies a pinned state of a database into a spool file, in steps of about a MiB: as an LTX snapshot, as an LTX of the pages
+ * that differ from another state, or as a plain database file.
  *
  * Promises: ends without an error only if the checksums of the pages make the checksum of the position; otherwise with
  * `CORRUPT_DATA`. Nothing is synced: a spool does not outlive its process.
  */
 import { ClusterError } from '../errors/cluster-error.ts'
 import type { Disk } from '../files/disk.ts'
-import { LtxSnapshotWriter } from '../ltx/ltx-snapshot-writer.ts'
+import { type DifferenceFrom, LtxSnapshotWriter } from '../ltx/ltx-snapshot-writer.ts'
 import { PageCrc } from '../ltx/page-checksum.ts'
 import { checksumFromHalves, formatChecksum } from '../position/checksum.ts'
 import type { Position } from '../position/position.ts'
@@ -22,9 +22,22 @@ export interface SpoolTask {
   readonly form: SpoolForm
 }
 
-export type SpoolForm =
-  /** `timestampMs`: since the epoch. `nodeId`: of this node. */
-  { readonly kind: 'ltx'; readonly timestampMs: number; readonly nodeId: bigint } | { readonly kind: 'image' }
+export type SpoolForm = ({ readonly kind: 'ltx' } & LtxForm) | DifferenceForm | { readonly kind: 'image' }
+
+/** Only some pages, as the LTX that leads from another state to this one. */
+export interface DifferenceForm extends LtxForm {
+  readonly kind: 'difference'
+  readonly from: DifferenceFrom
+  /** Ascending, without the lock page. */
+  readonly pgnos: Uint32Array<ArrayBuffer>
+}
+
+export interface LtxForm {
+  /** Ms since the epoch. */
+  readonly timestampMs: number
+  /** Of this node. */
+  readonly nodeId: bigint
+}
 
 /** What turns blocks of pages into the bytes of one form. */
 interface Encoder {
@@ -50,28 +63,48 @@ export function* copyToSpool(disk: Disk, task: SpoolTask): Generator<number, und
     written += bytes.length
   }
   write(encoder.begin())
-  for (const block of readBlocks(disk, task.pages, 1, task.pages.pageCount)) {
-    write(encoder.pages(block))
-    yield written
+  for (const [first, last] of runsOf(task)) {
+    for (const block of readBlocks(disk, task.pages, first, last)) {
+      write(encoder.pages(block))
+      yield written
+    }
   }
   write(encoder.end())
   yield written
 }
 
-function encoderOf(task: Omit<SpoolTask, 'spoolFd'>): Encoder {
-  return task.form.kind === 'ltx'
-    ? ltxEncoder(task.pages, task.position, task.form)
-    : imageEncoder(task.pages, task.position)
+/** The runs of consecutive pages that are copied. */
+function* runsOf({
+  form,
+  pages,
+}: Pick<SpoolTask, 'form' | 'pages'>): Generator<readonly [first: number, last: number]> {
+  if (form.kind !== 'difference') {
+    if (pages.pageCount > 0) yield [1, pages.pageCount]
+    return
+  }
+  const { pgnos } = form
+  for (let i = 0; i < pgnos.length; ) {
+    let end = i + 1
+    while (end < pgnos.length && pgnos[end] === pgnos[end - 1]! + 1) end++
+    yield [pgnos[i]!, pgnos[end - 1]!]
+    i = end
+  }
+}
+
+function encoderOf({ form, pages, position }: Omit<SpoolTask, 'spoolFd'>): Encoder {
+  if (form.kind === 'image') return imageEncoder(pages, position)
+  return ltxEncoder(pages, position, form, form.kind === 'difference' ? form.from : undefined)
 }
 
 function ltxEncoder(
   pages: PinnedPages,
   position: Position,
-  form: { readonly timestampMs: number; readonly nodeId: bigint },
+  { timestampMs, nodeId }: LtxForm,
+  difference: DifferenceFrom | undefined,
 ): Encoder {
   const { pageSize, pageCount } = pages
-  const { timestampMs, nodeId } = form
-  const writer = new LtxSnapshotWriter({ pageSize, commit: pageCount, maxTxid: position.txid, timestampMs, nodeId })
+  const maxTxid = position.txid
+  const writer = new LtxSnapshotWriter({ pageSize, commit: pageCount, maxTxid, timestampMs, nodeId, difference })
   return {
     totalBytes: writer.totalBytes,
     begin: () => writer.header(),

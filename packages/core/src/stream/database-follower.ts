@@ -1,6 +1,9 @@
 /**
  * Keeps one database of this node following the primary: connect, tell the position, take what comes, again after every loss.
  *
+ * A receiver that has a copy but must be seeded first asks for the difference between the copy and the primary's database, and
+ * for a snapshot only when there is none (difference-route.ts).
+ *
  * Promises: each connection tells the receiver's position of that moment; the next one begins only when the receiver has
  * finished with the one before.
  */
@@ -8,15 +11,18 @@ import type { ClientHttp2Session, ClientHttp2Stream, IncomingHttpHeaders } from 
 import { RunLoop } from '../base/run-loop.ts'
 import type { Clock } from '../base/clock.ts'
 import { ClusterError } from '../errors/cluster-error.ts'
+import type { PageChecksums } from '../ltx/page-checksums.ts'
 import type { Position } from '../position/position.ts'
 import { ZERO_TXID } from '../position/txid.ts'
 import { type ClusterKeys, signToken } from '../request/cluster-token.ts'
 import type { DatabaseName } from '../request/database-name.ts'
 import { encodePositionMap } from '../stream-format/position-map.ts'
+import { DIFFERENCE_PATH } from './difference-route.ts'
 import type { Delivery } from './frame-collector.ts'
 import type { PrimaryGreeting } from './primary-greeting.ts'
 import type { PrimaryLink } from './primary-link.ts'
 import { StreamIntake } from './stream-intake.ts'
+import { takeSpool } from './take-spool.ts'
 import { HEADER, STREAM_PROTOCOL } from './stream-protocol.ts'
 import type { StreamReceiver } from './stream-receiver.ts'
 import type { ResolvedStreamSinkOptions } from './stream-sink-options.ts'
@@ -52,6 +58,10 @@ export interface FollowerStatus {
 }
 
 const REFUSAL_BYTES_MAX = 1024
+/** A primary that does not know differences, not the database, or has none that leads on from this copy: a snapshot will do. */
+const NO_DIFFERENCE: ReadonlySet<number> = new Set([404, 405, 409, 413])
+/** Page checksums have to arrive, and a place among the copies under way has to become free. */
+const DIFFERENCE_TIMEOUT_MS = 120_000
 /** Deliveries after which the next failure is a new trouble, not the same one going on. */
 const PROGRESS: ReadonlySet<Delivery['kind']> = new Set(['records', 'snapshot-end', 'ready'])
 
@@ -105,16 +115,46 @@ export class DatabaseFollower {
   }
 
   async #follow(signal: AbortSignal, progress: () => void): Promise<void> {
-    const { database, receiver, link, greeting, clusterId, keys, nodeName, clock, options } = this.#parts
+    const base = await this.#parts.receiver.differenceBase?.()
+    if (base === undefined || !(await this.#takeDifference(base, signal))) return this.#stream(signal, progress)
+    progress()
+    this.#snapshotCount++
+    await this.#stream(signal, progress)
+  }
+
+  /** Seeds the copy here by what differs. False: the primary has no difference to it. */
+  async #takeDifference(base: PageChecksums, signal: AbortSignal): Promise<boolean> {
+    const { database, receiver, greeting, clock, options } = this.#parts
+    const session = await this.#parts.link.session(signal)
+    const token = this.#token()
+    const path = `${DIFFERENCE_PATH}?name=${encodeURIComponent(database)}&page-size=${base.pageSize}`
+    const stream = this.#request(session, { ...this.#callerHeaders(token), ':path': path })
+    return this.#during(stream, signal, async () => {
+      stream.end(base.toBuffer())
+      const headers = await this.#response(stream, DIFFERENCE_TIMEOUT_MS)
+      if (NO_DIFFERENCE.has(Number(headers[':status']))) return false
+      const greeted = await greeting.check(headers, database, token, () => this.#refusal(stream))
+      await receiver.connected?.(greeted)
+      await takeSpool(stream, receiver.beginSnapshot(base), {
+        timeoutMs: options.heartbeatTimeoutMs,
+        clock,
+        onBytes: (bytes) => {
+          this.#receivedBytes += bytes
+          this.#parts.link.markAlive()
+        },
+      })
+      return true
+    })
+  }
+
+  async #stream(signal: AbortSignal, progress: () => void): Promise<void> {
+    const { database, receiver, link, greeting, clock, options } = this.#parts
     const session = await link.session(signal)
-    const token = signToken(keys, 'stream', { clusterId: clusterId() ?? '', nodeName }, clock.nowMs())
-    const stream = this.#request(session, token)
-    stream.on('error', () => undefined) // 'close' follows
-    const onAbort = (): void => void stream.destroy()
-    signal.addEventListener('abort', onAbort, { once: true })
-    try {
+    const token = this.#token()
+    const stream = this.#request(session, this.#streamHeaders(token))
+    await this.#during(stream, signal, async () => {
       stream.end(encodePositionMap(this.#positions()))
-      const headers = await this.#response(stream)
+      const headers = await this.#response(stream, options.heartbeatTimeoutMs)
       link.markAlive()
       const greeted = await greeting.check(headers, database, token, () => this.#refusal(stream))
       await receiver.connected?.(greeted)
@@ -137,33 +177,56 @@ export class DatabaseFollower {
           if (PROGRESS.has(delivery.kind)) progress()
         },
       }).run(signal)
+    })
+  }
+
+  /** Runs `work` on a stream of the connection, which is gone afterwards, and at once when `signal` is aborted. */
+  async #during<T>(stream: ClientHttp2Stream, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    stream.on('error', () => undefined) // 'close' follows
+    const onAbort = (): void => void stream.destroy()
+    signal.addEventListener('abort', onAbort, { once: true })
+    try {
+      return await work()
     } finally {
       this.#isConnected = false
       this.#isReady = false
       signal.removeEventListener('abort', onAbort)
       stream.destroy()
-      link.suspect()
+      this.#parts.link.suspect()
     }
   }
 
-  #request(session: ClientHttp2Session, token: string | undefined): ClientHttp2Stream {
+  #token(): string | undefined {
+    const { keys, clusterId, nodeName, clock } = this.#parts
+    return signToken(keys, 'stream', { clusterId: clusterId() ?? '', nodeName }, clock.nowMs())
+  }
+
+  #request(session: ClientHttp2Session, headers: Record<string, string>): ClientHttp2Stream {
     try {
-      return session.request(this.#requestHeaders(token), { endStream: false })
+      return session.request(headers, { endStream: false })
     } catch (error) {
       throw failed('the connection was lost before it could be used', error) // it closed in this very turn
     }
   }
 
-  #requestHeaders(token: string | undefined): Record<string, string> {
-    const { database, receiver, nodeId, nodeName } = this.#parts
+  #callerHeaders(token: string | undefined): Record<string, string> {
+    const { nodeId, nodeName } = this.#parts
     return {
       ':method': 'POST',
-      ':path': `/stream?filter=${encodeURIComponent(database)}`,
       [HEADER.nodeId]: nodeId,
       [HEADER.node]: encodeURIComponent(nodeName),
       [HEADER.protocol]: String(STREAM_PROTOCOL),
-      [HEADER.epoch]: String(receiver.epoch()),
       ...(token === undefined ? {} : { [HEADER.token]: token }),
+    }
+  }
+
+  #streamHeaders(token: string | undefined): Record<string, string> {
+    const { database, receiver } = this.#parts
+    return {
+      ...this.#callerHeaders(token),
+      ':path': `/stream?filter=${encodeURIComponent(database)}`,
+      [HEADER.epoch]: String(receiver.epoch()),
+      ...(receiver.differenceBase === undefined ? {} : { [HEADER.copy]: '1' }),
     }
   }
 
@@ -174,11 +237,10 @@ export class DatabaseFollower {
     return position.txid === ZERO_TXID ? new Map() : new Map([[database, position]])
   }
 
-  #response(stream: ClientHttp2Stream): Promise<IncomingHttpHeaders> {
-    const { clock, options } = this.#parts
+  #response(stream: ClientHttp2Stream, timeoutMs: number): Promise<IncomingHttpHeaders> {
     return new Promise((resolve, reject) => {
-      const timer = clock.setTimer(options.heartbeatTimeoutMs, () => {
-        reject(failed(`no answer from the primary within ${options.heartbeatTimeoutMs} ms`))
+      const timer = this.#parts.clock.setTimer(timeoutMs, () => {
+        reject(failed(`no answer from the primary within ${timeoutMs} ms`))
       })
       stream.once('response', (headers) => {
         timer.cancel()

@@ -8,7 +8,8 @@ import { formatPosition } from '../position/position.ts'
 import type { SpoolSlots } from './spool-slots.ts'
 import { type Exchange, refuse } from './exchange.ts'
 import type { SendBuffer } from './send-buffer.ts'
-import type { SnapshotSpool } from './snapshot-spool.ts'
+import { sendSpool } from './send-spool.ts'
+import { HEADER } from './stream-protocol.ts'
 import type { StreamableDatabase } from './streamable-database.ts'
 
 export interface ExportOptions {
@@ -35,26 +36,9 @@ export async function exportDatabase(options: ExportOptions): Promise<void> {
       throw error
     })
   try {
-    const type = { 'content-type': 'application/octet-stream', 'litefleet-position': formatPosition(image.position) }
-    await send(image, open({ ...headers, ...type }), options.batchBytes, database.name)
+    const type = { 'content-type': 'application/octet-stream', [HEADER.position]: formatPosition(image.position) }
+    await sendSpool(image, open({ ...headers, ...type }), options.batchBytes, `the export of ${database.name}`)
   } finally {
     await image.close()
-  }
-}
-
-async function send(image: SnapshotSpool, output: SendBuffer, batchBytes: number, name: string): Promise<void> {
-  try {
-    for await (const bytes of image.read()) {
-      for (let offset = 0; offset < bytes.length; offset += batchBytes) {
-        const piece = bytes.subarray(offset, offset + batchBytes)
-        await output.room(piece.length)
-        output.write(piece)
-      }
-    }
-    output.end(Buffer.alloc(0))
-  } catch (error) {
-    if (error === output.closed.reason) return
-    output.reset(`the export of ${name} failed`)
-    throw error
   }
 }

@@ -39,7 +39,8 @@ export function http2Exchange(stream: ServerHttp2Stream, headers: IncomingHttpHe
       stream.once('finish', () => stream.close(http2.constants.NGHTTP2_NO_ERROR))
       return stream
     },
-    reset: () => stream.close(http2.constants.NGHTTP2_INTERNAL_ERROR),
+    // `close` with an error code would end the body first, and half of it would look whole.
+    reset: () => void stream.destroy(new Error('the answer was broken off')),
   }
 }
 

@@ -7,6 +7,7 @@
  */
 import type { IncomingHttpHeaders } from 'node:http2'
 import { ClusterError } from '../errors/cluster-error.ts'
+import { parsePosition } from '../position/position.ts'
 import { type ClusterKeys, isTokenAnswer } from '../request/cluster-token.ts'
 import { parseEpochHeader } from './epoch-header.ts'
 import { HEADER, isClusterId, parseNodeId, STREAM_PROTOCOL } from './stream-protocol.ts'
@@ -61,6 +62,8 @@ export class PrimaryGreeting {
       clusterId,
       kind: protocol === undefined ? 'litefs' : 'litefleet',
       epochs: epochs === undefined ? undefined : parseEpochHeader(epochs)?.get(database),
+      position: parsePosition(text(headers, HEADER.position) ?? ''),
+      seed: parseSeed(text(headers, HEADER.seed)),
     }
   }
 
@@ -97,6 +100,10 @@ export class PrimaryGreeting {
     })
     await this.#adopting
   }
+}
+
+function parseSeed(value: string | undefined): 'gone' | 'diverged' | undefined {
+  return value === 'gone' || value === 'diverged' ? value : undefined
 }
 
 function refused(status: number, reason: string): ClusterError {

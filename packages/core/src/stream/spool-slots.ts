@@ -15,11 +15,15 @@ export class SpoolSlots {
   }
 
   /** Waits for a slot and calls `make`. Rejects with the signal's reason when it is aborted while waiting, or with the error of `make`. */
-  async open(signal: AbortSignal, make: () => Promise<SnapshotSpool>): Promise<SnapshotSpool> {
+  async open<Spool extends SnapshotSpool | undefined>(signal: AbortSignal, make: () => Promise<Spool>): Promise<Spool> {
     await this.#acquire(signal)
     try {
       const spool = await make()
       const release = (): void => this.#release()
+      if (spool === undefined) {
+        release()
+        return spool
+      }
       // A copy that failed shows where it is read; here it only frees the slot.
       spool.done.then(release, release)
       return spool

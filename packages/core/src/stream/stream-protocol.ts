@@ -8,8 +8,12 @@
  *   response  litefleet-answer     proof that the server knows it too
  *   both      litefleet-protocol   `STREAM_PROTOCOL`, decimal
  *   response  litefleet-epochs     see epoch-header.ts
+ *   response  litefleet-position   where the one database in the filter stands; of an export or a difference, what it leads to
+ *   request   litefleet-copy       `1`: the replica has a copy, and can be led on by a difference (difference-route.ts)
+ *   response  litefleet-seed       `gone` or `diverged`: there are no records from the replica's position on, and the body ends
+ *                                  at once; the replica asks for a difference. Only for a replica that sent litefleet-copy
  *
- * Versions: 1 = the headers above.
+ * Versions: 1 = the headers above. Those from litefleet-position on came later; who does not know them does without.
  */
 export const STREAM_PROTOCOL = 1
 
@@ -19,6 +23,9 @@ export const HEADER = {
   node: 'litefleet-node',
   epoch: 'litefleet-epoch',
   epochs: 'litefleet-epochs',
+  position: 'litefleet-position',
+  copy: 'litefleet-copy',
+  seed: 'litefleet-seed',
   protocol: 'litefleet-protocol',
   token: 'litefleet-token',
   answer: 'litefleet-answer',

@@ -1,12 +1,13 @@
 /**
  * What a replica does with the frames of one database; written by whoever wires the rooms together.
  *
- * Order: `connected`, then any of `records`, `beginSnapshot`, `heartbeat`, `ready`, `dropped` in the order of the wire, one at a
+ * Order: `differenceBase`, and when it answers one: `connected` and `beginSnapshot`; then `connected` and any of `records`, `beginSnapshot`, `heartbeat`, `ready`, `dropped` in the order of the wire, one at a
  * time: while a promise is pending nothing else of this database is delivered and its part of the connection stops flowing.
  * Relies on: `position()` is true whenever no call is pending; the next connection continues from it.
  * Any call may throw or reject (a record that does not continue the position, say): the connection of this database ends and is
  * made anew with the true position.
  */
+import type { PageChecksums } from '../ltx/page-checksums.ts'
 import type { Epoch, EpochTable } from '../position/epoch.ts'
 import type { Position } from '../position/position.ts'
 
@@ -22,8 +23,16 @@ export interface StreamReceiver {
    * They may share memory with each other: copy what is kept longer than the batch.
    */
   records(ltx: readonly Buffer[]): void | Promise<void>
-  /** A snapshot begins: it replaces whatever this database holds. */
-  beginSnapshot(): SnapshotIntake
+  /**
+   * Page checksums of the copy here, when it has to be seeded and could be led on by a difference. Nothing is applied any more
+   * once this has resolved.
+   */
+  differenceBase?(): Promise<PageChecksums | undefined>
+  /**
+   * A snapshot begins: it replaces whatever this database holds.
+   * @param base what `differenceBase` answered, if it may be a difference to that
+   */
+  beginSnapshot(base?: PageChecksums): SnapshotIntake
   /** Clock of the primary, ms since the Unix epoch. */
   heartbeat(timestampMs: number): void
   /** Everything that was missing when the connection was made has been delivered. */
@@ -50,4 +59,8 @@ export interface StreamGreeting {
    * `undefined` when the primary is LiteFS, or does not have the database (yet: the connection ends when it comes).
    */
   readonly epochs: EpochTable | undefined
+  /** Where the primary stood when it answered; `undefined` when it did not say. */
+  readonly position: Position | undefined
+  /** Records do not lead this node on: they are gone, or its position is not one of the primary's. Nothing follows then. */
+  readonly seed: 'gone' | 'diverged' | undefined
 }

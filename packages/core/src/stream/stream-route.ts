@@ -6,10 +6,11 @@
  */
 import type { Clock } from '../base/clock.ts'
 import { type Epoch, type EpochTable, epoch } from '../position/epoch.ts'
-import type { Position } from '../position/position.ts'
-import type { Txid } from '../position/txid.ts'
+import { formatPosition, type Position, samePosition } from '../position/position.ts'
+import { type Txid, ZERO_TXID } from '../position/txid.ts'
 import type { DatabaseName } from '../request/database-name.ts'
 import { parsePositionMap } from '../stream-format/position-map.ts'
+import { encodeEnd } from '../stream-format/stream-frame.ts'
 import { encodeEpochHeader } from './epoch-header.ts'
 import { type Exchange, header, readBody, refuse } from './exchange.ts'
 import type { SendBuffer } from './send-buffer.ts'
@@ -19,6 +20,7 @@ import type { StreamNode } from './stream-node.ts'
 import { HEADER, parseNodeId, STREAM_PROTOCOL } from './stream-protocol.ts'
 import type { ResolvedStreamServerOptions } from './stream-server-options.ts'
 import { StreamSource } from './stream-source.ts'
+import type { StreamableDatabase } from './streamable-database.ts'
 
 /** One `/stream` under way. A Litefleet replica has one for each of its databases. */
 export interface ConnectedStream {
@@ -113,11 +115,17 @@ export class StreamRoute {
     if (exchange.closed.aborted) return
     const { node, builds, options, clock } = this.#parts
     const filter = parseFilter(exchange.query.get('filter'))
-    const epochs = peer.kind === 'litefleet' ? { [HEADER.epochs]: encodeEpochHeader(this.#epochTables(filter)) } : {}
-    const output = this.#parts.open(exchange, { ...headers, ...epochs })
+    const told = peer.kind === 'litefleet' ? this.#tellHistory(filter) : {}
+    const seed = header(exchange, HEADER.copy) === '1' ? this.#needsSeed(filter, body.positions) : undefined
+    if (peer.kind === 'litefleet' && seed !== undefined) {
+      exchange.respond(200, { ...headers, ...told, [HEADER.seed]: seed }).end(encodeEnd())
+      return
+    }
+    const output = this.#parts.open(exchange, { ...headers, ...told })
     const source = new StreamSource({
       ...options,
       node,
+      hasCopy: header(exchange, HEADER.copy) === '1',
       output,
       positions: body.positions,
       filter,
@@ -162,13 +170,36 @@ export class StreamRoute {
     }
   }
 
-  #epochTables(filter: ReadonlySet<string> | undefined): Map<string, EpochTable> {
+  /** Epochs of the databases asked for and, of a single one, where it stands. */
+  #tellHistory(filter: ReadonlySet<string> | undefined): Headers {
     const tables = new Map<string, EpochTable>()
     for (const name of filter ?? []) {
       const database = this.#parts.node.database(name)
       if (database !== undefined) tables.set(name, database.epochTable())
     }
-    return tables
+    const epochs = { [HEADER.epochs]: encodeEpochHeader(tables) }
+    const only = this.#onlyDatabase(filter)
+    return only === undefined ? epochs : { ...epochs, [HEADER.position]: formatPosition(only.tail().position) }
+  }
+
+  /** Why no record leads a replica on from the position it told; `undefined` when one does, or none is missing. */
+  #needsSeed(
+    filter: ReadonlySet<string> | undefined,
+    positions: ReadonlyMap<string, Position>,
+  ): 'gone' | 'diverged' | undefined {
+    const database = this.#onlyDatabase(filter)
+    const from = database === undefined ? undefined : positions.get(database.name)
+    if (database === undefined || from === undefined) return undefined
+    const tail = database.tail().position
+    if (tail.txid === ZERO_TXID || from.txid === ZERO_TXID || samePosition(from, tail)) return undefined
+    if (from.txid >= tail.txid) return 'diverged'
+    const { kind } = database.readAfter(from, 1)
+    return kind === 'gone' || kind === 'diverged' ? kind : undefined
+  }
+
+  #onlyDatabase(filter: ReadonlySet<string> | undefined): StreamableDatabase | undefined {
+    const [name, ...more] = filter ?? []
+    return name === undefined || more.length > 0 ? undefined : this.#parts.node.database(name)
   }
 }
 

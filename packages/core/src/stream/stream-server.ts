@@ -6,6 +6,8 @@
  *   POST /stream   records for a replica, endless, HTTP/2 only (stream-route.ts, stream-source.ts)
  *   GET  /export   a database as a file (export-route.ts)
  *
+ * and, between Litefleet nodes, POST /difference: the pages that a copy does not have (difference-route.ts).
+ *
  * Relies on: the node calls `endStreams()` when it stops being primary or begins a new epoch, because the epochs a replica was told
  * when it connected hold for the whole connection.
  */
@@ -14,6 +16,7 @@ import { ClusterError } from '../errors/cluster-error.ts'
 import type { Txid } from '../position/txid.ts'
 import type { ClusterKeys } from '../request/cluster-token.ts'
 import type { DatabaseName } from '../request/database-name.ts'
+import { DIFFERENCE_PATH, DifferenceRoute } from './difference-route.ts'
 import { EventFeed } from './event-feed.ts'
 import { type Exchange, refuse, reply } from './exchange.ts'
 import { exportDatabase } from './export-route.ts'
@@ -47,6 +50,7 @@ export class StreamServer {
   readonly #builds: SpoolSlots
   readonly #feed = new EventFeed()
   readonly #streams: StreamRoute
+  readonly #differences: DifferenceRoute
   readonly #closing = new AbortController()
   readonly #running = new Set<Promise<void>>()
 
@@ -61,6 +65,15 @@ export class StreamServer {
       builds: this.#builds,
       clock,
       options,
+      open: (exchange, headers) => this.#open(exchange, headers),
+    })
+    this.#differences = new DifferenceRoute({
+      node,
+      gate: this.#gate,
+      builds: this.#builds,
+      clock,
+      batchBytes: options.batchBytes,
+      closing: this.#closing.signal,
       open: (exchange, headers) => this.#open(exchange, headers),
     })
     this.#listener = new HttpListener({ ...options, clock, handle: (exchange) => this.#handle(exchange) })
@@ -147,6 +160,8 @@ export class StreamServer {
         return this.#streams.answer(exchange, headers)
       case 'export':
         return this.#export(exchange, headers)
+      case 'difference':
+        return this.#differences.answer(exchange, headers)
     }
   }
 
@@ -213,13 +228,18 @@ export class StreamServer {
 
 type Headers = Readonly<Record<string, string>>
 
-const ROUTES: ReadonlyMap<string, { readonly kind: 'info' | 'events' | 'stream' | 'export'; readonly method: string }> =
-  new Map([
-    ['/info', { kind: 'info', method: 'GET' }],
-    ['/events', { kind: 'events', method: 'GET' }],
-    ['/stream', { kind: 'stream', method: 'POST' }],
-    ['/export', { kind: 'export', method: 'GET' }],
-  ])
+interface Route {
+  readonly kind: 'info' | 'events' | 'stream' | 'export' | 'difference'
+  readonly method: string
+}
+
+const ROUTES: ReadonlyMap<string, Route> = new Map<string, Route>([
+  ['/info', { kind: 'info', method: 'GET' }],
+  ['/events', { kind: 'events', method: 'GET' }],
+  ['/stream', { kind: 'stream', method: 'POST' }],
+  ['/export', { kind: 'export', method: 'GET' }],
+  [DIFFERENCE_PATH, { kind: 'difference', method: 'POST' }],
+])
 
 function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)

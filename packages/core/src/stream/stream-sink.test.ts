@@ -1,5 +1,6 @@
 import net from 'node:net'
 import type { AddressInfo } from 'node:net'
+import { parseLtxHeader } from '../ltx/ltx-header.ts'
 import { afterEach, describe, expect, test } from 'vitest'
 import { systemClock } from '../base/clock.ts'
 import { isClusterError } from '../errors/cluster-error.ts'
@@ -108,11 +109,90 @@ describe('from a Litefleet primary', () => {
     follow(node.url, { 'a=b;c.db': receiver })
     await until(() => receiver.readyCount === 1)
     expect(receiver.greetings).toEqual([
-      { nodeId: '000000000000ABCD', clusterId: CLUSTER_ID, kind: 'litefleet', epochs: database.epochs },
+      {
+        nodeId: '000000000000ABCD',
+        clusterId: CLUSTER_ID,
+        kind: 'litefleet',
+        epochs: database.epochs,
+        position: fakePosition(5),
+        seed: undefined,
+      },
     ])
     expect(node.server.streams()).toMatchObject([
       { kind: 'litefleet', nodeName: 'réplica', nodeId: '00000000000000BB', epoch: 4 },
     ])
+  })
+
+  describe('with a copy that no record leads on', () => {
+    test.each([
+      ['gone', 3, 1],
+      ['diverged', 5, 2],
+      ['diverged', 9, 1],
+    ] as const)('it is told %s, asks for the difference, and goes on from there', async (seed, at, history) => {
+      const node = await startNode()
+      const database = node.create('my.db', 6)
+      database.goneUpTo = 4n
+      database.epochs = [{ epoch: 7 as never, firstTxid: fakePosition(1).txid, checksumBefore: 0n as never }]
+      const receiver = new FakeReceiver()
+      receiver.at = fakePosition(at, history)
+      receiver.copyPageSize = 4096
+      follow(node.url, { 'my.db': receiver })
+      await until(() => receiver.readyCount === 1)
+      expect(receiver.greetings.map((greeting) => greeting.seed)).toEqual([seed, undefined, undefined])
+      expect(receiver.greetings.map((greeting) => greeting.epochs)).toEqual(Array(3).fill(database.epochs))
+      expect(receiver.differences).toBe(1)
+      expect(parseLtxHeader(receiver.snapshots[0]!).minTxid).toBe(6n)
+      expect(database.differencesFrom.map((from) => from.pageCount)).toEqual([3])
+      database.commit(2)
+      await until(() => receiver.received.length === 2)
+      expect(database.openSpools).toBe(0)
+    })
+
+    test('a primary that has no difference to it sends a snapshot', async () => {
+      const node = await startNode()
+      const database = node.create('my.db', 6)
+      database.goneUpTo = 4n
+      const receiver = new FakeReceiver()
+      receiver.at = fakePosition(2)
+      receiver.copyPageSize = 8192
+      follow(node.url, { 'my.db': receiver })
+      await until(() => receiver.readyCount === 1)
+      expect(receiver.differences).toBe(0)
+      expect(parseLtxHeader(receiver.snapshots[0]!).minTxid).toBe(1n)
+    })
+
+    test('records that are removed while it is connected end the stream; it comes back and asks for the difference', async () => {
+      const node = await startNode()
+      const database = node.create('my.db', 6)
+      const receiver = new FakeReceiver()
+      receiver.at = fakePosition(6)
+      receiver.copyPageSize = 4096
+      follow(node.url, { 'my.db': receiver })
+      await until(() => receiver.readyCount === 1)
+      database.commitSilently()
+      database.commitSilently()
+      database.goneUpTo = 7n
+      database.announce()
+      await until(() => receiver.differences === 1 && receiver.readyCount === 2)
+      expect(parseLtxHeader(receiver.snapshots[0]!).minTxid).toBe(8n)
+      expect(receiver.received).toEqual([])
+    })
+
+    test('a difference that breaks off is aborted, and asked for again', async () => {
+      const node = await startNode()
+      const database = node.create('my.db', 6)
+      database.goneUpTo = 4n
+      database.snapshotPayloadBytes = 3_000_000
+      database.failSnapshot = true
+      const receiver = new FakeReceiver()
+      receiver.at = fakePosition(2)
+      receiver.copyPageSize = 4096
+      follow(node.url, { 'my.db': receiver })
+      await until(() => receiver.aborted.length > 0)
+      database.failSnapshot = false
+      await until(() => receiver.readyCount === 1)
+      expect(receiver.differences).toBe(1)
+    })
   })
 
   test('the receiver may refuse the primary: nothing is delivered, and it is asked again later', async () => {

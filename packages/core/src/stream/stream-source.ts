@@ -40,6 +40,8 @@ export interface StreamSourceOptions {
   readonly filter: ReadonlySet<string> | undefined
   /** A LiteFS replica keeps records by our high-water mark; a Litefleet replica has other ways and gets no HWM frames. */
   readonly peer: 'litefs' | 'litefleet'
+  /** The replica has a copy: when records do not lead it on the body ends, and it comes back to be told (stream-route.ts). */
+  readonly hasCopy?: boolean | undefined
   readonly builds: SpoolSlots
   readonly batchBytes: number
   readonly heartbeatMs: number
@@ -137,12 +139,12 @@ export class StreamSource {
     for (;;) {
       const from = positions.get(name) ?? ZERO_POSITION
       if (tail.txid === ZERO_TXID || samePosition(from, tail)) return
-      if (from.txid === ZERO_TXID || from.txid >= tail.txid) return this.#sendSnapshot(database)
+      if (from.txid === ZERO_TXID || from.txid >= tail.txid) return this.#seed(database, from)
       await this.#output.room(batchBytes)
       if (!this.#mayGoOn()) return
       const read = database.readAfter(from, batchBytes)
       if (read.kind === 'at-end') return
-      if (read.kind !== 'records') return this.#sendSnapshot(database)
+      if (read.kind !== 'records') return this.#seed(database, from)
       const announced = Number(tail.txid - from.txid)
       const isBeyond = read.records.length >= announced
       await this.#sendRecords(database, isBeyond ? read.records.slice(0, announced) : read.records)
@@ -171,6 +173,11 @@ export class StreamSource {
     }
     await flush()
     this.#recordCount += records.length
+  }
+
+  async #seed(database: StreamableDatabase, from: Position): Promise<void> {
+    if (this.#options.hasCopy === true && from.txid !== ZERO_TXID) this.end()
+    else await this.#sendSnapshot(database)
   }
 
   async #sendSnapshot(database: StreamableDatabase): Promise<void> {

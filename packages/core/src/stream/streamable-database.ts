@@ -4,6 +4,7 @@
  * The stream owns this contract so that it needs to know neither the log nor SQLite.
  * Relies on: the log has no hole (I2), and each record is one transaction, so that its TXID is that of the record before plus one.
  */
+import type { PageChecksums } from '../ltx/page-checksums.ts'
 import type { Epoch, EpochTable } from '../position/epoch.ts'
 import type { Position } from '../position/position.ts'
 import type { Txid } from '../position/txid.ts'
@@ -20,6 +21,11 @@ export interface StreamableDatabase {
   readAfter(after: Position, maxBytes: number): LogRead
   /** An LTX snapshot (min TXID 1) of the newest announced state. Rejects when `signal` is aborted. */
   openSnapshot(signal: AbortSignal): Promise<SnapshotSpool>
+  /**
+   * The LTX that leads from a database with these page checksums to the newest announced state; `undefined` when there can
+   * be none. Rejects when `signal` is aborted.
+   */
+  openDifference(from: PageChecksums, signal: AbortSignal): Promise<SnapshotSpool | undefined>
   /** The raw SQLite file of the newest announced state, as `/export` gives it. Rejects when `signal` is aborted. */
   openImage(signal: AbortSignal): Promise<SnapshotSpool>
   /** Calls `listener` after each advance of `tail()`. It only marks and wakes. Answers how to stop. */

@@ -6,6 +6,8 @@
 import type { Clock } from '../../base/clock.ts'
 import { assert } from '../../base/assert.ts'
 import { ClusterError } from '../../errors/cluster-error.ts'
+import { DivergenceStore } from '../../divergence/divergence-store.ts'
+import type { PageChecksums } from '../../ltx/page-checksums.ts'
 import type { Checksum } from '../../position/checksum.ts'
 import { type Epoch, type EpochTable, NO_EPOCH } from '../../position/epoch.ts'
 import { type Position, ZERO_POSITION } from '../../position/position.ts'
@@ -65,6 +67,7 @@ export class EmbeddedDatabase implements EngineDatabase, StreamableDatabase {
   readonly #store: DatabaseStore
   readonly #clock: Clock
   readonly #snapshots: LiveSnapshots
+  readonly #reports: DivergenceStore
   readonly #replaceListeners = new Set<() => Promise<void>>()
   readonly #readyWaiters = new Set<ReadyWaiter>()
   #primary: PrimaryMode | undefined
@@ -77,6 +80,12 @@ export class EmbeddedDatabase implements EngineDatabase, StreamableDatabase {
     this.#store = store
     this.#clock = store.options.clock
     this.name = store.options.name
+    const { disk, directory, warn } = store.options
+    this.#reports = new DivergenceStore(disk, directory, (removed) =>
+      warn('report-removed', `database "${this.name}": its oldest divergence report made room for a new one`, {
+        report: removed,
+      }),
+    )
     this.tracker = new PositionTracker({
       database: this.name,
       clock: this.#clock,
@@ -184,6 +193,7 @@ export class EmbeddedDatabase implements EngineDatabase, StreamableDatabase {
       logRecords: log.recordCount,
       walFrames: this.#primary?.walFrames ?? this.#replica?.walFrames ?? 0,
       queuedWrites: this.#primary?.queuedWrites ?? 0,
+      divergences: this.#reports.count,
       lagMs: this.#primary === undefined ? this.#replica?.lagMs(this.#clock.nowMs()) : 0,
     }
   }
@@ -218,6 +228,10 @@ export class EmbeddedDatabase implements EngineDatabase, StreamableDatabase {
 
   async openImage(signal: AbortSignal): Promise<SnapshotSpool> {
     return this.#snapshots.openImage(signal)
+  }
+
+  async openDifference(from: PageChecksums, signal: AbortSignal): Promise<SnapshotSpool | undefined> {
+    return this.#snapshots.openDifference(from, signal)
   }
 
   onAdvance(listener: () => void): () => void {
@@ -271,6 +285,7 @@ export class EmbeddedDatabase implements EngineDatabase, StreamableDatabase {
   #newReplica(): ReplicaMode {
     return new ReplicaMode({
       store: this.#store,
+      reports: this.#reports,
       tracker: this.tracker,
       onReady: () => this.#setState({ kind: 'ready' }),
       onSeeding: (reason) => this.#setState({ kind: 'seeding', reason }),

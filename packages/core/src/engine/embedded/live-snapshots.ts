@@ -12,10 +12,12 @@ import { livePageMap } from '../../capture/live-page-map.ts'
 import { headerNow } from '../../capture/wal-continuity.ts'
 import type { LiveFiles } from '../../files/live-files.ts'
 import { ClusterError } from '../../errors/cluster-error.ts'
+import type { PageChecksums } from '../../ltx/page-checksums.ts'
 import type { Position } from '../../position/position.ts'
 import type { TrackedPosition } from '../../position/position-tracker.ts'
 import { packPageMap, type PinnedPages } from '../../snapshot/page-source.ts'
 import {
+  openDifferenceSpool,
   openImageSpool,
   openSnapshotSpool,
   type SnapshotSpool,
@@ -59,6 +61,23 @@ export class LiveSnapshots {
     return this.#copy(signal, (request) => openSnapshotSpool({ ...request, timestampMs, nodeId }))
   }
 
+  /**
+   * The LTX of the pages that a database with these page checksums does not have.
+   * @returns `undefined` when there can be none: another page size, or a history too short
+   */
+  openDifference(from: PageChecksums, signal: AbortSignal): SnapshotSpool | undefined {
+    const { store, nodeId } = this.#options
+    const { pageSize, checksums } = store.file
+    if (from.pageSize !== pageSize) return undefined
+    const timestampMs = Math.floor(store.options.clock.nowMs())
+    return this.#copy(signal, (request) =>
+      // Read in the turn of the pin: they are those of the pinned state.
+      request.position.txid < 2n
+        ? undefined
+        : openDifferenceSpool({ ...request, checksums, from, timestampMs, nodeId }),
+    )
+  }
+
   /** The plain database file. Throws as `openSnapshot`. */
   openImage(signal: AbortSignal): SnapshotSpool {
     return this.#copy(signal, openImageSpool)
@@ -70,7 +89,7 @@ export class LiveSnapshots {
     await Promise.allSettled([...this.#open].map((spool) => spool.done))
   }
 
-  #copy(signal: AbortSignal, open: (request: SpoolRequest) => SnapshotSpool): SnapshotSpool {
+  #copy<Spool extends SnapshotSpool | undefined>(signal: AbortSignal, open: (request: SpoolRequest) => Spool): Spool {
     const { store } = this.#options
     signal.throwIfAborted()
     const { connection, pin, position, pages } = this.#pin()
@@ -78,7 +97,7 @@ export class LiveSnapshots {
       pin.release()
       connection.close()
     }
-    let spool: SnapshotSpool
+    let spool: Spool
     try {
       const spoolFile = path.join(store.spoolDirectory, `sent-${++this.#count}`)
       spool = open({ disk: store.options.disk, pages, position, spoolFile, signal })
@@ -86,10 +105,15 @@ export class LiveSnapshots {
       unpin()
       throw error
     }
+    if (spool === undefined) {
+      unpin()
+      return spool
+    }
     this.#open.add(spool)
     // Either way the copy has ended: the WAL may go on.
+    const opened: SnapshotSpool = spool
     const ended = (): void => {
-      this.#open.delete(spool)
+      this.#open.delete(opened)
       unpin()
     }
     spool.done.then(ended, ended)

@@ -20,7 +20,7 @@ import type { TransactionLog } from '../../log/transaction-log.ts'
 import type { PageChecksums } from '../../ltx/page-checksums.ts'
 import { type Position, samePosition } from '../../position/position.ts'
 import { hashPages } from '../../snapshot/page-hasher.ts'
-import { packPageMap } from '../../snapshot/page-source.ts'
+import { packPageMap, type PinnedPages } from '../../snapshot/page-source.ts'
 
 export type Standing =
   /** The database is in this state of the log. */
@@ -52,21 +52,21 @@ export async function findStanding(
   }
   const inFile = Math.floor(files.disk.sizeBytes('store.size', files.databaseFd) / pageSize)
   const { databaseFd, walFd } = files
-  const checksums = await hashPages({
-    databaseFd,
-    walFd,
-    pageSize,
-    // An empty WAL's index does not know the size of the database.
-    pageCount: header.mxFrame > 0 ? header.pageCount : inFile,
-    // No frame counts as copied back: whoever checkpoints meanwhile changes only pages that are read from the WAL.
-    wal: packPageMap(livePageMap(files, header.mxFrame, 0)),
-  })
+  // An empty WAL's index does not know the size of the database.
+  const checksums = await hashPages(pinnedNow(files, pageSize, header.mxFrame > 0 ? header.pageCount : inFile))
   if (log.tail.position.txid === 0n) return { standing: { kind: 'unlogged' }, checksums }
   const position = log.findChecksum(checksums.checksum)
   if (position !== undefined) return { standing: { kind: 'known', position }, checksums }
   if (header.mxFrame === 0) return { standing: { kind: 'unknown', isFileAtTail: false }, checksums }
   const withoutWal = await hashPages({ databaseFd, walFd, pageSize, pageCount: inFile, wal: packPageMap(new Map()) })
   return { standing: { kind: 'unknown', isFileAtTail: withoutWal.checksum === log.tail.position.checksum }, checksums }
+}
+
+/** The pages of a database that nobody writes to, as a reader that begins now would see them. */
+export function pinnedNow(files: LiveFiles, pageSize: number, pageCount: number): PinnedPages {
+  // No frame counts as copied back: whoever checkpoints meanwhile changes only pages that are read from the WAL.
+  const wal = packPageMap(livePageMap(files, headerNow(files).mxFrame, 0))
+  return { databaseFd: files.databaseFd, walFd: files.walFd, pageSize, pageCount, wal }
 }
 
 /** The saved state, when it describes exactly this file and the log's end. */

@@ -7,32 +7,41 @@
  *   its differing pages are applied as one commit, so that readers keep their connections and snapshots;
  * - following: records pass through the apply pipeline.
  *
- * Divergence (I10): a database whose pages do not give a record's checksum is reported by a warning and seeded again; so is one
- * whose position the primary answers with a snapshot. It never continues. A failing disk is no divergence: the database stops.
- * After a crash: see `recovery.ts`; a spool file is garbage and is removed at the next start.
+ * Divergence (I10): what only this node has is kept in a report (parting.ts), durable before anything of it is given up; then the
+ * database is seeded again. It never continues. So is one whose pages do not give a record's checksum, or whose file was changed
+ * behind its log. A failing disk is no divergence: the database stops.
+ * Order of seeding: report → marker → pages → log → epoch table → marker forgotten.
+ * After a crash: see `recovery.ts`; a spool file is garbage and is removed at the next start; the marker (seed-marker.ts) says what
+ * a half-seeded database is.
  */
 import { resolveApplyOptions } from '../../apply/apply-options.ts'
 import { ReplicaWriteLock } from '../../apply/replica-write-lock.ts'
 import { WalApplier } from '../../apply/wal-applier.ts'
 import { assert } from '../../base/assert.ts'
 import { ClusterError, isClusterError } from '../../errors/cluster-error.ts'
+import type { DivergenceReport } from '../../divergence/divergence-report.ts'
+import type { DivergenceStore } from '../../divergence/divergence-store.ts'
 import type { Disk, FileIdentity } from '../../files/disk.ts'
 import type { TransactionLog } from '../../log/transaction-log.ts'
 import type { PageChecksums } from '../../ltx/page-checksums.ts'
+import { formatChecksum } from '../../position/checksum.ts'
 import { type Epoch, epochOf, type EpochTable } from '../../position/epoch.ts'
 import { formatPosition, type Position, samePosition, ZERO_POSITION } from '../../position/position.ts'
 import type { PositionTracker, TrackedPosition } from '../../position/position-tracker.ts'
 import { nextTxid } from '../../position/txid.ts'
 import { type ReceivedSnapshot, SnapshotReceiver } from '../../snapshot/snapshot-receiver.ts'
-import { lockPage } from '../../sqlite-format/lock-page.ts'
+import { writeDifference } from '../../snapshot/snapshot-writer.ts'
 import type { Connection } from '../../sqlite/connection.ts'
 import type { SnapshotIntake, StreamGreeting, StreamReceiver } from '../../stream/stream-receiver.ts'
 import { ApplyPipeline } from './apply-pipeline.ts'
 import type { ClosingState, DatabaseStore, OpenFileOptions } from './database-store.ts'
-import type { Standing } from './recovery.ts'
+import { findParting, reportParting } from './parting.ts'
+import { pinnedNow, type Standing } from './recovery.ts'
+import { SeedMarker } from './seed-marker.ts'
 
 export interface ReplicaModeOptions {
   readonly store: DatabaseStore
+  readonly reports: DivergenceStore
   readonly tracker: PositionTracker
   /** The database can be read from now on. */
   onReady(): void
@@ -52,18 +61,22 @@ export interface ReplicaModeOptions {
 
 export class ReplicaMode implements StreamReceiver {
   readonly #options: ReplicaModeOptions
+  readonly #marker: SeedMarker
   #applying: Applying | undefined
   /** The primary's table as of this connection; empty for a LiteFS primary. */
   #epochs: EpochTable
   #primaryTimeMs = 0
   #isCaughtUp = false
-  /** What is on disk belongs to another history, or cannot be gone on from: only a snapshot helps. */
+  /** What is on disk belongs to another history, or cannot be gone on from: only a snapshot or a difference helps. */
   #needsSeed = true
+  /** The file was changed by something that left no record: what stood in it is reported when it is replaced. */
+  #isChanged = false
   #stoppedBy: ClusterError | undefined
   #closed = false
 
   constructor(options: ReplicaModeOptions) {
     this.#options = options
+    this.#marker = new SeedMarker(options.store.options.disk, options.store.options.directory)
     this.#epochs = options.store.log.epochTable()
   }
 
@@ -72,16 +85,28 @@ export class ReplicaMode implements StreamReceiver {
     const { store, onReady, onSeeding, tracker } = this.#options
     if (!store.hasFile()) return onSeeding('there is no copy on this node yet')
     const standing = await this.#openFile(undefined)
-    if (standing.kind !== 'known') {
+    const applying = this.#applying
+    assert(applying !== undefined, 'an open file has its applier')
+    if (standing.kind === 'known') applyLogged(applying.applier, store.log, standing.position)
+    else {
+      this.#isChanged = standing.kind === 'unknown'
       return this.#diverge(
         new ClusterError('POSITION_DIVERGED', 'the file on this node is in a state that its log does not know'),
       )
     }
-    assert(this.#applying !== undefined, 'an open file has its applier')
-    applyLogged(this.#applying.applier, store.log, standing.position)
     this.#needsSeed = false
     tracker.replace(store.log.tail)
     onReady()
+  }
+
+  /** The last process died between replacing the pages and telling the log: does the rest. `undefined`: it was not so. */
+  #halfSeeded(checksums: PageChecksums): Standing | undefined {
+    const noted = this.#marker.read()
+    if (noted === undefined || noted.position.checksum !== checksums.checksum) return undefined
+    // The epoch table is still the old one; the primary tells its own at the first connection.
+    this.#options.store.log.reset(noted)
+    this.#marker.forget()
+    return { kind: 'known', position: noted.position }
   }
 
   /** Where the stream must continue. */
@@ -95,13 +120,25 @@ export class ReplicaMode implements StreamReceiver {
     return this.#options.store.log.tail.epoch
   }
 
-  connected(greeting: StreamGreeting): void {
+  async connected(greeting: StreamGreeting): Promise<void> {
     const { store, onEpochs } = this.#options
     this.#isCaughtUp = false
+    // What the connection before delivered is in the log before histories are compared.
+    await this.#applying?.pipeline.settled()
+    if (this.#closed) return
+    if (!this.#needsSeed) await this.#comparePasts(greeting)
     this.#epochs = greeting.epochs ?? []
     if (this.#epochs.length === 0) return
     onEpochs(this.#epochs)
-    store.log.adoptEpochTable(this.#epochs)
+    // Until this node is seeded its log is of the old history, and so is its table.
+    if (!this.#needsSeed) store.log.adoptEpochTable(this.#epochs)
+  }
+
+  async differenceBase(): Promise<PageChecksums | undefined> {
+    const applying = this.#applying
+    if (!this.#needsSeed || this.#stoppedBy !== undefined || applying === undefined) return undefined
+    await applying.pipeline.stop()
+    return this.#closed ? undefined : applying.applier.checksums
   }
 
   records(ltx: readonly Buffer[]): void | Promise<void> {
@@ -111,10 +148,10 @@ export class ReplicaMode implements StreamReceiver {
     return this.#applying.pipeline.accept(ltx)
   }
 
-  beginSnapshot(): SnapshotIntake {
+  beginSnapshot(base?: PageChecksums): SnapshotIntake {
     const { store } = this.#options
     this.#warnSeededAgain()
-    const receiver = new SnapshotReceiver(store.options.disk, store.spoolDirectory)
+    const receiver = new SnapshotReceiver(store.options.disk, store.spoolDirectory, base)
     return {
       data: (chunk) => receiver.data(chunk),
       finish: async () => this.#install(await receiver.finish()),
@@ -187,9 +224,10 @@ export class ReplicaMode implements StreamReceiver {
   #openFile(known: OpenFileOptions<unknown>['known']): Promise<Standing> {
     const { store } = this.#options
     const takeLock = ReplicaWriteLock.take
-    return store.openFile({ known, takeLock }, (file, standing, lock) => {
+    return store.openFile({ known, takeLock }, (file, found, lock) => {
       const { clock } = store.options
       const { files, pageSize, checksums } = file
+      const standing = found.kind === 'known' ? found : (this.#halfSeeded(checksums) ?? found)
       const checkpointer = file.connect({ synchronous: 'normal' })
       try {
         const position = standing.kind === 'known' ? standing.position : ZERO_POSITION
@@ -225,6 +263,30 @@ export class ReplicaMode implements StreamReceiver {
     this.#applying = undefined
   }
 
+  /**
+   * I10: is this node's history a part of the primary's? If it is not, what only this node has is kept, and the node is seeded.
+   * Rejects when it cannot be kept (full disk): then nothing changes, and the next connection tries again.
+   */
+  async #comparePasts(greeting: StreamGreeting): Promise<void> {
+    const { store, reports } = this.#options
+    const parting = findParting(store.log, greeting)
+    if (parting === undefined) {
+      if (greeting.seed === undefined) return
+      this.#warnSeededAgain()
+      this.#needsSeed = true
+      return
+    }
+    const { name, clock } = store.options
+    const report = await reportParting(name, store.log, reports, parting, greeting, clock.nowMs())
+    this.#setDiverged(
+      new ClusterError(
+        'POSITION_DIVERGED',
+        `${parting.reason}: its own history ends at ${formatPosition(report.here)}`,
+      ),
+      { report: reports.directoryOf(report.id), transactions: report.transactions, requests: report.requests },
+    )
+  }
+
   /** I10: this node had a history, and the primary answers it with a snapshot. */
   #warnSeededAgain(): void {
     const { store, tracker } = this.#options
@@ -232,7 +294,7 @@ export class ReplicaMode implements StreamReceiver {
     if (position.txid === 0n || this.#needsSeed) return
     store.options.warn(
       'seeded-again',
-      `database "${store.options.name}": the primary sends a snapshot instead of what follows ${formatPosition(position)}`,
+      `database "${store.options.name}": the primary no longer has the transactions that follow ${formatPosition(position)}; the copy here is brought up to date page by page`,
       {
         position: formatPosition(position),
         epoch: tracker.current.epoch,
@@ -261,19 +323,24 @@ export class ReplicaMode implements StreamReceiver {
     else this.#stop(error)
   }
 
-  /** I10: reported, then seeded again; the connection in progress ends by the error that led here, or finds position zero. */
+  /** I10: said, then seeded again; the connection in progress ends by the error that led here, or finds position zero. */
   #diverge(error: unknown): void {
-    const { store, tracker, onSeeding, onDiverged } = this.#options
     if (this.#needsSeed && this.#applying === undefined) return
+    this.#setDiverged(error, {})
+    this.#options.onDiverged()
+  }
+
+  #setDiverged(error: unknown, details: Readonly<Record<string, unknown>>): void {
+    const { store, tracker, onSeeding } = this.#options
     this.#needsSeed = true
     const reason = messageOf(error)
     store.options.warn('diverged', `database "${store.options.name}": seeded again, because ${reason}`, {
       position: formatPosition(tracker.current.position),
       log: formatPosition(store.log.tail.position),
       reason,
+      ...details,
     })
     onSeeding(reason)
-    onDiverged()
   }
 
   async #install(snapshot: ReceivedSnapshot): Promise<void> {
@@ -284,7 +351,10 @@ export class ReplicaMode implements StreamReceiver {
     const applying = this.#applying
     // Until both the database and the log stand at the snapshot, a failure leaves a node that must be seeded again.
     this.#needsSeed = true
-    if (applying !== undefined && store.file.pageSize === snapshot.header.pageSize) {
+    const isInPlace = applying !== undefined && store.file.pageSize === snapshot.header.pageSize
+    if (this.#isChanged && isInPlace) await this.#reportChange(applying.applier, snapshot)
+    this.#marker.note(at)
+    if (isInPlace) {
       await replacePages(applying.applier, snapshot, store.options.disk)
       store.log.reset(at)
       this.#applying = { ...applying, pipeline: this.#newPipeline(applying.applier) }
@@ -297,10 +367,56 @@ export class ReplicaMode implements StreamReceiver {
       store.log.reset(at)
       await this.#openFile({ checksums: snapshot.checksums, position })
     }
+    if (this.#epochs.length > 0) store.log.adoptEpochTable(this.#epochs)
+    this.#marker.forget()
+    this.#isChanged = false
     this.#needsSeed = false
     tracker.replace(at)
     onProgress()
     onReady()
+  }
+
+  /** Keeps the pages of a file that was changed behind its log, before they are replaced. */
+  async #reportChange(applier: WalApplier, snapshot: ReceivedSnapshot): Promise<void> {
+    const { store, reports } = this.#options
+    const { disk, name, clock } = store.options
+    const { log, file } = store
+    const { checksum } = applier.checksums
+    const report: DivergenceReport = {
+      id: `changed-${log.tail.position.txid}-${formatChecksum(checksum).slice(0, 8)}`,
+      database: name,
+      foundAtMs: clock.nowMs(),
+      kind: 'changed',
+      reason: 'the file was changed by a program that left no transaction in the log',
+      shared: log.tail.position.txid === 0n ? undefined : log.tail.position,
+      isExact: false,
+      here: { txid: log.tail.position.txid, checksum },
+      hereEpoch: log.tail.epoch,
+      primary: snapshot.position,
+      primaryEpoch: epochOf(this.#epochs, snapshot.position.txid),
+      transactions: undefined,
+      missing: 0,
+      requests: 0,
+    }
+    const pages = pinnedNow(file.files, file.pageSize, applier.checksums.pageCount)
+    await reports.write(report, {
+      base: log.tail,
+      entries: [],
+      requests: [],
+      writeCopy: (target) =>
+        writeDifference({
+          disk,
+          file: target,
+          pages,
+          position: { txid: nextTxid(snapshot.position.txid), checksum },
+          checksums: applier.checksums,
+          from: snapshot.checksums,
+          timestampMs: clock.nowMs(),
+        }),
+    })
+    store.options.warn('copy-kept', `database "${name}": what stood in its file is kept in a divergence report`, {
+      report: reports.directoryOf(report.id),
+    })
   }
 }
 
@@ -327,7 +443,7 @@ async function replacePages(applier: WalApplier, snapshot: ReceivedSnapshot, dis
   const fd = disk.open('seed.open-spool', snapshot.databaseFile, 'r')
   try {
     const steps = applier.applyPagesInSteps({
-      pgnos: differingPages(applier.checksums, checksums),
+      pgnos: checksums.differingFrom(applier.checksums),
       read(pgno, target, offset) {
         disk.read('seed.read-spool', fd, target, offset, header.pageSize, (pgno - 1) * header.pageSize)
       },
@@ -339,16 +455,6 @@ async function replacePages(applier: WalApplier, snapshot: ReceivedSnapshot, dis
   } finally {
     disk.close('seed.close-spool', fd)
   }
-}
-
-function differingPages(here: PageChecksums, there: PageChecksums): Uint32Array {
-  const pgnos: number[] = []
-  const lock = lockPage(there.pageSize)
-  for (let pgno = 1; pgno <= there.pageCount; pgno++) {
-    if (pgno === lock) continue
-    if (here.high(pgno) !== there.high(pgno) || here.low(pgno) !== there.low(pgno)) pgnos.push(pgno)
-  }
-  return Uint32Array.from(pgnos)
 }
 
 function messageOf(error: unknown): string {

@@ -190,6 +190,10 @@ export class PowerCutDisk implements Disk {
     this.#requireAlive()
   }
 
+  removeDirectory(): void {
+    this.#requireAlive()
+  }
+
   list(_operation: string, directory: string): string[] {
     this.#requireAlive()
     const names = [...this.#names.keys()].filter((file) => path.dirname(file) === directory)

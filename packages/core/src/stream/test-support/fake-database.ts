@@ -1,4 +1,5 @@
 /** A database that is a list of LTX-shaped records in memory. Its checksums are made up: a number derived from TXID and history. */
+import type { PageChecksums } from '../../ltx/page-checksums.ts'
 import { encodeLtxHeader } from '../../ltx/ltx-header.ts'
 import { type Checksum, NO_CHECKSUM } from '../../position/checksum.ts'
 import { type Epoch, type EpochTable, epoch } from '../../position/epoch.ts'
@@ -54,6 +55,8 @@ export class FakeDatabase implements StreamableDatabase {
   /** Set to let a snapshot fail after its first piece. */
   failSnapshot = false
   readBytes = 0
+  /** What differences were asked to. */
+  readonly differencesFrom: PageChecksums[] = []
   openSpools = 0
   readonly #listeners = new Set<() => void>()
 
@@ -116,6 +119,16 @@ export class FakeDatabase implements StreamableDatabase {
     await this.beforeSnapshot()
     signal.throwIfAborted()
     return this.#spool(fakeLtx(1, Number(this.position.txid), this.snapshotPayloadBytes, this.history))
+  }
+
+  /** Answers the LTX of its newest position, as a record; none to a copy of another page size than 4096. */
+  async openDifference(from: PageChecksums, signal: AbortSignal): Promise<SnapshotSpool | undefined> {
+    await this.beforeSnapshot()
+    signal.throwIfAborted()
+    this.differencesFrom.push(from)
+    if (from.pageSize !== 4096) return undefined
+    const last = Number(this.position.txid)
+    return this.#spool(fakeLtx(last, last, this.snapshotPayloadBytes, this.history))
   }
 
   async openImage(signal: AbortSignal): Promise<SnapshotSpool> {

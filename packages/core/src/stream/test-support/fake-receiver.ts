@@ -1,5 +1,6 @@
 /** A replica's database that keeps what it was given and checks that each record continues its position. */
 import { parseLtxHeader } from '../../ltx/ltx-header.ts'
+import { PageChecksums } from '../../ltx/page-checksums.ts'
 import { type Epoch, epoch } from '../../position/epoch.ts'
 import { type Position, ZERO_POSITION } from '../../position/position.ts'
 import type { SnapshotIntake, StreamGreeting, StreamReceiver } from '../stream-receiver.ts'
@@ -24,8 +25,21 @@ export class FakeReceiver implements StreamReceiver {
   work: (() => Promise<void>) | undefined
   onConnected: (() => void | Promise<void>) | undefined
 
+  /** Set to have a copy of this page size; it is to be seeded from when a primary says so. */
+  copyPageSize: number | undefined
+  #mustSeed = false
+  /** Differences taken. */
+  differences = 0
+
   position(): Position {
-    return this.at
+    return this.#mustSeed ? ZERO_POSITION : this.at
+  }
+
+  differenceBase(): Promise<PageChecksums | undefined> {
+    if (!this.#mustSeed || this.copyPageSize === undefined) return Promise.resolve(undefined)
+    const checksums = new PageChecksums(this.copyPageSize)
+    for (let pgno = 1; pgno <= 3; pgno++) checksums.set(pgno, 0x80000000, pgno)
+    return Promise.resolve(checksums)
   }
 
   epoch(): Epoch {
@@ -34,6 +48,7 @@ export class FakeReceiver implements StreamReceiver {
 
   connected(greeting: StreamGreeting): void | Promise<void> {
     this.greetings.push(greeting)
+    if (greeting.seed !== undefined) this.#mustSeed = true
     return this.onConnected?.()
   }
 
@@ -43,7 +58,7 @@ export class FakeReceiver implements StreamReceiver {
     else return this.#slowly(() => this.#take(ltx))
   }
 
-  beginSnapshot(): SnapshotIntake {
+  beginSnapshot(base?: PageChecksums): SnapshotIntake {
     const pieces: Buffer[] = []
     return {
       data: (chunk) => {
@@ -55,6 +70,8 @@ export class FakeReceiver implements StreamReceiver {
         await Promise.resolve()
         const snapshot = Buffer.concat(pieces)
         this.snapshots.push(snapshot)
+        if (base !== undefined) this.differences++
+        this.#mustSeed = false
         this.at = fakePosition(parseLtxHeader(snapshot).maxTxid, this.history)
       },
       abort: (error) => void this.aborted.push(error),

@@ -1,0 +1,162 @@
+/**
+ * A divergence report: what a node had that the cluster's history has not, kept before the node was seeded again.
+ *
+ *   <dataDir>/<group>/dbs/<name>/divergence/<id>/
+ *     report.json       the facts below; written last, so that a directory without it is no report
+ *     <txid>.seg        the transactions that only this node had, as a log segment (log/segment-format.ts)
+ *     requests.jsonl    one line for each request that these transactions were asked for, as far as this node knows
+ *     copy.ltx          of a file that was changed outside the log: one LTX that leads from the primary's state to what stood here
+ *     replay.jsonl      one line for each request that was run again (litefleet divergence replay)
+ */
+import { ClusterError } from '../errors/cluster-error.ts'
+import { formatPosition, parsePosition, type Position } from '../position/position.ts'
+import { type Epoch, epoch } from '../position/epoch.ts'
+import { formatTxid, parseTxid, type Txid } from '../position/txid.ts'
+import { type Json, operationFromJson, operationToJson } from '../request/plain-json.ts'
+import { parseRequestId } from '../request/request-id.ts'
+import type { JournaledRequest } from '../request/request-journal.ts'
+
+export const REPORT_FILE = 'report.json'
+export const REQUESTS_FILE = 'requests.jsonl'
+export const COPY_FILE = 'copy.ltx'
+
+export interface DivergenceReport {
+  /** Unique for a database; says which transactions. */
+  readonly id: string
+  readonly database: string
+  /** Ms since the Unix epoch. */
+  readonly foundAtMs: number
+  /**
+   * `parted`: the log of this node goes on where the primary's history goes another way. `changed`: the database file was
+   * changed by something that left no transaction in the log.
+   */
+  readonly kind: 'parted' | 'changed'
+  /** In a sentence. */
+  readonly reason: string
+  /** The last position that both histories have; `undefined` where nothing proves one. */
+  readonly shared: Position | undefined
+  /** False: some of the transactions reported may stand in the primary's history as well. */
+  readonly isExact: boolean
+  /** Where this node stood, and the epoch of the transaction that led there. */
+  readonly here: Position
+  readonly hereEpoch: Epoch
+  /** Where the primary stood. */
+  readonly primary: Position | undefined
+  readonly primaryEpoch: Epoch
+  /** The first and the last of the transactions kept; `undefined` when there is none. */
+  readonly transactions: { readonly first: Txid; readonly last: Txid } | undefined
+  /** Transactions between the shared position and the first one kept that the log had removed already. */
+  readonly missing: number
+  readonly requests: number
+}
+
+/** A request of a report. */
+export interface DivergentRequest extends JournaledRequest {
+  readonly txid: Txid
+  readonly committedAtMs: number
+}
+
+export function encodeReport(report: DivergenceReport): Buffer {
+  const { shared, here, primary, transactions, foundAtMs, ...plain } = report
+  const json = {
+    version: 1,
+    ...plain,
+    foundAt: new Date(foundAtMs).toISOString(),
+    shared: shared === undefined ? null : formatPosition(shared),
+    here: formatPosition(here),
+    primary: primary === undefined ? null : formatPosition(primary),
+    transactions:
+      transactions === undefined
+        ? null
+        : { first: formatTxid(transactions.first), last: formatTxid(transactions.last) },
+  }
+  return Buffer.from(`${JSON.stringify(json, null, 2)}\n`)
+}
+
+/** @throws CORRUPT_DATA naming the file */
+export function decodeReport(bytes: Buffer, file: string): DivergenceReport {
+  const json = parse(bytes.toString('utf8'), file)
+  const text = (name: string): string => {
+    const value = json[name]
+    return typeof value === 'string' ? value : damaged(file, name)
+  }
+  const integer = (name: string): number => {
+    const value = json[name]
+    return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 ? value : damaged(file, name)
+  }
+  const position = (name: string): Position | undefined => {
+    if (json[name] === null) return undefined
+    return parsePosition(text(name)) ?? damaged(file, name)
+  }
+  const kind = text('kind')
+  const { transactions, isExact } = json
+  if (json['version'] !== 1) damaged(file, 'version')
+  return {
+    id: text('id'),
+    database: text('database'),
+    foundAtMs: Date.parse(text('foundAt')),
+    kind: kind === 'parted' || kind === 'changed' ? kind : damaged(file, 'kind'),
+    reason: text('reason'),
+    shared: position('shared'),
+    isExact: isExact === true,
+    here: position('here') ?? damaged(file, 'here'),
+    hereEpoch: epoch(integer('hereEpoch')),
+    primary: position('primary'),
+    primaryEpoch: epoch(integer('primaryEpoch')),
+    transactions: transactions === null ? undefined : decodeRange(transactions, file),
+    missing: integer('missing'),
+    requests: integer('requests'),
+  }
+}
+
+/** One line of `requests.jsonl`, without its end. */
+export function encodeRequestLine(request: DivergentRequest): string {
+  const { txid, committedAtMs, requestId, idempotencyKey, operation } = request
+  return JSON.stringify({
+    txid: formatTxid(txid),
+    committedAt: new Date(committedAtMs).toISOString(),
+    requestId: requestId ?? null,
+    idempotencyKey: idempotencyKey ?? null,
+    operation: operation === undefined ? null : operationToJson(operation),
+  })
+}
+
+/** @throws CORRUPT_DATA naming the file */
+export function decodeRequestLine(line: string, file: string): DivergentRequest {
+  const { txid, committedAt, requestId, idempotencyKey, operation } = parse(line, file)
+  const parsedTxid = typeof txid === 'string' ? parseTxid(txid) : undefined
+  const parsedId = typeof requestId === 'string' ? parseRequestId(requestId) : undefined
+  if (parsedTxid === undefined || typeof committedAt !== 'string') damaged(file, 'txid')
+  if (parsedId === undefined && requestId !== null) damaged(file, 'requestId')
+  return {
+    txid: parsedTxid ?? damaged(file, 'txid'),
+    committedAtMs: Date.parse(typeof committedAt === 'string' ? committedAt : ''),
+    requestId: parsedId,
+    idempotencyKey: typeof idempotencyKey === 'string' ? idempotencyKey : undefined,
+    operation: operation === null || operation === undefined ? undefined : operationFromJson(operation),
+  }
+}
+
+function decodeRange(json: Json | undefined, file: string): { first: Txid; last: Txid } {
+  const { first, last } = (json ?? {}) as { first?: unknown; last?: unknown }
+  return {
+    first: (typeof first === 'string' ? parseTxid(first) : undefined) ?? damaged(file, 'transactions'),
+    last: (typeof last === 'string' ? parseTxid(last) : undefined) ?? damaged(file, 'transactions'),
+  }
+}
+
+function parse(text: string, file: string): { readonly [key: string]: Json } {
+  try {
+    const json = JSON.parse(text) as Json
+    if (json !== null && typeof json === 'object' && !Array.isArray(json)) {
+      return json as { readonly [key: string]: Json }
+    }
+  } catch {
+    // as below
+  }
+  return damaged(file, 'JSON')
+}
+
+function damaged(file: string, what: string): never {
+  throw new ClusterError('CORRUPT_DATA', `${file} cannot be read: ${what}`, { details: { file } })
+}
