@@ -26,7 +26,7 @@ const FLOORS = [
   ['base'],
   ['position', 'request', 'errors', 'diagnostics', 'sqlite-format', 'ltx', 'stream-format'],
   ['files', 'sqlite', 'log', 'snapshot'],
-  ['write', 'capture', 'apply'],
+  ['write', 'capture', 'apply', 'divergence'],
   ['lease', 'leadership', 'peer', 'forward', 'stream', 'backup'],
   ['engine'],
   ['database'],

@@ -63,6 +63,7 @@ function databaseStatus(facts: DatabaseFacts, { standings, liteFs }: StatusParts
     logRecords,
     walFrames,
     queuedWrites,
+    divergences,
   } = facts
   return {
     name,
@@ -78,6 +79,7 @@ function databaseStatus(facts: DatabaseFacts, { standings, liteFs }: StatusParts
     logRecords,
     walBytes: walFrames * (pageSize + FRAME_HEADER_BYTES),
     queuedWrites,
+    divergences,
     replicas: [...standings(name).map(replicaStatus), ...liteFs.map(liteFsStatus)],
   }
 }

@@ -51,6 +51,8 @@ export interface DatabaseStatus {
   readonly logRecords: number
   readonly walBytes: number
   readonly queuedWrites: number
+  /** Divergence reports kept on this node. */
+  readonly divergences: number
   /** On the primary: every connected replica. */
   readonly replicas: readonly ReplicaStatus[]
 }
@@ -100,6 +102,7 @@ interface WireDatabaseStatus {
   readonly logRecords: string
   readonly walBytes: string
   readonly queuedWrites: number
+  readonly divergences: number
   readonly replicas: readonly {
     readonly nodeId: string
     readonly nodeName: string
@@ -186,6 +189,7 @@ function decodeDatabase(wire: WireDatabaseStatus): DatabaseStatus {
     logRecords: Number(wire.logRecords),
     walBytes: Number(wire.walBytes),
     queuedWrites: wire.queuedWrites,
+    divergences: wire.divergences,
     replicas: wire.replicas.map((replica) => ({
       nodeId: replica.nodeId,
       nodeName: replica.nodeName,
