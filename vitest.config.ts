@@ -1,5 +1,6 @@
 /**
- * Four projects, told apart by what a test needs. `unit` must stay fast enough to run on every save; the others start nodes.
+ * Five projects, told apart by what a test needs. `unit` must stay fast enough to run on every save; `fuzz` fuzzes for some
+ * seconds; the others start nodes.
  *
  * `forks`, because the locks SQLite takes belong to a process: two test files in one process could free each other's.
  * Two workers, because several nodes per test already fill a small machine.
@@ -19,7 +20,11 @@ export default defineConfig({
         test: {
           ...shared,
           name: 'unit',
-          include: ['{packages,examples,bench}/**/*.test.ts', 'test/support/**/*.test.ts'],
+          include: [
+            '{packages,examples,bench}/**/*.test.ts',
+            'test/support/**/*.test.ts',
+            'test/fuzz/**/*.unit.test.ts',
+          ],
           testTimeout: 30_000,
         },
       },
@@ -35,6 +40,7 @@ export default defineConfig({
       {
         test: { ...shared, ...severalNodes, name: 'fault', include: ['test/**/*.fault.test.ts'], testTimeout: 300_000 },
       },
+      { test: { ...shared, name: 'fuzz', include: ['test/fuzz/*.fuzz.test.ts'], testTimeout: 300_000 } },
       {
         test: {
           ...shared,

@@ -22,7 +22,7 @@ const STATIC_CHECKS: readonly (readonly [name: string, command: string, args: re
   ['types', 'tsc', ['-p', 'tsconfig.json', '--noEmit']],
   ['imports', 'depcruise', ['--config', '.dependency-cruiser.cjs', 'packages']],
 ]
-const PROJECTS = ['unit', 'cluster', 'fault', 'interop']
+const PROJECTS = ['unit', 'fuzz', 'cluster', 'fault', 'interop']
 
 function run(command: string, args: readonly string[]): Promise<number> {
   return new Promise((resolve) => {

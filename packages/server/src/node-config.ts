@@ -19,7 +19,7 @@
  * shape is checked, so that a misspelt key never passes as an absent one.
  */
 import path from 'node:path'
-import { parseDocument } from 'yaml'
+import { type Document, parseDocument } from 'yaml'
 import { ClusterError, type ClusterOptions } from '@litefleet/core'
 import { invalidValue, rejectUnknownKeys } from './unknown-key.ts'
 
@@ -42,6 +42,9 @@ export interface NodeConfig {
   readonly databases?: readonly ConfiguredDatabase[] | undefined
 }
 
+/** Longest document: the parser compares each key of a map with all before it. */
+const TEXT_LENGTH_MAX = 128 * 1024
+
 const KNOWN = ['dataDir', 'node', 'lease', 'listen', 'advertise', 'clusterKeyFile', 'interop', 'log', 'databases']
 
 /**
@@ -50,6 +53,9 @@ const KNOWN = ['dataDir', 'node', 'lease', 'listen', 'advertise', 'clusterKeyFil
  * @throws INVALID_OPTION with the place in the document
  */
 export function parseNodeConfig(text: string, where: string, directory: string): NodeConfig {
+  if (text.length > TEXT_LENGTH_MAX) {
+    throw new ClusterError('INVALID_OPTION', `${where}: it is longer than ${TEXT_LENGTH_MAX} characters`)
+  }
   const document = parseDocument(text, { prettyErrors: true })
   const [problem] = document.errors
   if (problem !== undefined) {
@@ -57,7 +63,7 @@ export function parseNodeConfig(text: string, where: string, directory: string):
       cause: problem,
     })
   }
-  const value: unknown = document.toJS()
+  const value = valueOf(document, where)
   // An empty file is an empty configuration.
   if (value === null || value === undefined) return {}
   const given = requireMap(value, where, 'document')
@@ -86,6 +92,16 @@ export function parseNodeConfig(text: string, where: string, directory: string):
       'databases',
       mapped(given['databases'], (v) => databases(v, where, directory)),
     ),
+  }
+}
+
+/** Aliases are followed here: one that leads nowhere, or too many of them, is found only now. */
+function valueOf(document: Document.Parsed, where: string): unknown {
+  try {
+    return document.toJS()
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error)
+    throw new ClusterError('INVALID_OPTION', `${where}: ${reason}`, { cause: error })
   }
 }
 

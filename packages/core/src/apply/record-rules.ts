@@ -3,6 +3,7 @@ import { ClusterError } from '../errors/cluster-error.ts'
 import type { LtxRecord } from '../ltx/ltx-record.ts'
 import { formatPosition, type Position, samePosition } from '../position/position.ts'
 import { formatTxid } from '../position/txid.ts'
+import { lockPage } from '../sqlite-format/lock-page.ts'
 
 const WRITE_VERSION_OFFSET = 18
 const READ_VERSION_OFFSET = 19
@@ -25,7 +26,24 @@ export function checkRecord(record: LtxRecord, position: Position, pageSize: num
     throw unsupported('page-size', `${name} has pages of ${record.pageSize} bytes, the database of ${pageSize}`)
   if (record.pageCount === 0 && record.commit !== pageCount)
     throw unsupported('no-pages', `${name} changes the size of the database without a page`)
+  if (!bringsNewPages(record, pageCount))
+    throw unsupported(
+      'missing-pages',
+      `${name} makes a database of ${pageCount} pages one of ${record.commit} without all pages between`,
+    )
   if (record.pageCount > 0 && record.pgno(0) === 1) checkFirstPage(record.bytes, record.pageOffset(0), name)
+}
+
+/**
+ * Every page by which the database grows is in the record, as SQLite writes all of them into the WAL. Else the database would
+ * have pages whose content nobody knows, and a size in a damaged header would ask for any amount of memory.
+ */
+function bringsNewPages(record: LtxRecord, pageCount: number): boolean {
+  const { commit, pageSize } = record
+  const lock = lockPage(pageSize)
+  const added = commit - pageCount - (lock > pageCount && lock <= commit ? 1 : 0)
+  // They ascend to at most `commit`, and are never the lock page: so many above the old size are all of them.
+  return added <= 0 || (added <= record.pageCount && record.pgno(record.pageCount - added) > pageCount)
 }
 
 /**

@@ -138,6 +138,11 @@ describe('apply', () => {
       [[recordOf(new Map([[1, rollbackMode]]))], 'UNSUPPORTED_RECORD', { reason: 'journal-mode' }],
       [[recordOf(new Map(), { commit: 0, post: flag })], 'UNSUPPORTED_RECORD', { reason: 'dropped-database' }],
       [[recordOf(new Map(), { commit: 2 })], 'UNSUPPORTED_RECORD', { reason: 'no-pages' }],
+      [
+        [recordOf(new Map([[2, changedPage(2)]]), { commit: 9_999 })],
+        'UNSUPPORTED_RECORD',
+        { reason: 'missing-pages' },
+      ],
       [[recordOfOtherPageSize()], 'UNSUPPORTED_RECORD', { reason: 'page-size' }],
     ]
     for (const [records, code, details] of refused) {

@@ -14,6 +14,7 @@
  * After a crash: entries above the published last frame are remains. `load` clears them, as SQLite's own writers do.
  */
 import { assert } from '../base/assert.ts'
+import { ClusterError } from '../errors/cluster-error.ts'
 import type { LiveFiles } from '../files/live-files.ts'
 import {
   blockOfFrame,
@@ -39,7 +40,10 @@ export class WalIndexMirror {
     this.#files = files
   }
 
-  /** Reads the blocks that hold frames 1 … `mxFrame` and clears what stands above it, in memory and in the file. */
+  /**
+   * Reads the blocks that hold frames 1 … `mxFrame` and clears what stands above it, in memory and in the file.
+   * @throws ClusterError `CORRUPT_DATA` when the file does not hold them, or a block could take no more entries
+   */
   load(mxFrame: number): void {
     const { disk, shmFd } = this.#files
     this.#blocks = []
@@ -48,12 +52,14 @@ export class WalIndexMirror {
     const content = Buffer.alloc(WAL_INDEX_BLOCK_BYTES)
     for (let index = 0; index <= last; index++) {
       const count = disk.read('apply.read-index', shmFd, content, 0, content.length, index * content.length)
-      assert(count === content.length, `wal-index block ${index} has ${count} bytes`)
+      if (count < content.length) throw this.#damaged(`block ${index} has ${count} bytes`)
       this.#blocks.push(new WalIndexBlock(index, content))
     }
     const block = this.#blocks[last]!
     const limit = mxFrame - firstFrameOfBlock(last) + 1
-    if (!block.clearAbove(limit)) return
+    const isCleared = block.clearAbove(limit)
+    if (block.usedSlots > limit) throw this.#damaged(`block ${last} has more slots in use than frames`)
+    if (!isCleared) return
     // Slots before page numbers, so that no slot ever leads to an entry that is gone already.
     this.#write('apply.clean-index', block, HASHTABLE_OFFSET, HASHTABLE_BYTES)
     const entriesEnd = block.entryOffset(limit + 1)
@@ -119,6 +125,13 @@ export class WalIndexMirror {
     if (units.length > WHOLE_TABLE_UNITS) return
     const unit = (HASHTABLE_OFFSET + slot * 2) >>> 3
     if (!units.includes(unit)) units.push(unit)
+  }
+
+  #damaged(reason: string): ClusterError {
+    return new ClusterError('CORRUPT_DATA', `${this.#files.shmPath}: ${reason}`, {
+      details: { file: this.#files.shmPath },
+      hint: 'Restart the node: SQLite rebuilds the wal-index when the database is opened.',
+    })
   }
 
   #write(operation: string, block: WalIndexBlock, offset: number, length: number): void {

@@ -88,12 +88,23 @@ export function decodeFailure(bytes: Buffer): unknown {
 
 function isFailure(value: unknown): value is Failure {
   if (typeof value !== 'object' || value === null || !('kind' in value)) return false
-  const { kind, code, message } = value as { kind: unknown; code?: unknown; message?: unknown }
+  const { kind, code, message, name, details, hint } = value as { readonly [key: string]: unknown }
   if (kind === 'thrown') return true
   if (typeof message !== 'string') return false
-  // A later release may know more codes; what they mean for the write is not known here.
-  if (kind === 'cluster') return typeof code === 'string' && Object.hasOwn(errorTable, code)
-  return kind === 'application' || (kind === 'sqlite' && typeof code === 'string')
+  switch (kind) {
+    case 'cluster':
+      // A later release may know more codes; what they mean for the write is not known here.
+      if (typeof code !== 'string' || !Object.hasOwn(errorTable, code)) return false
+      return isRecord(details) && (hint === undefined || typeof hint === 'string')
+    case 'sqlite':
+      return typeof code === 'string'
+    default:
+      return kind === 'application' && typeof name === 'string'
+  }
+}
+
+function isRecord(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && isPlainObject(value)
 }
 
 function unreadable(cause?: unknown): ClusterError {

@@ -36,6 +36,8 @@ const BLOCK_BYTES_WRITTEN = 65536
 const BLOCK_BYTES_MAX = 4 * 1024 * 1024
 /** How far back a linked block may refer. */
 const WINDOW_BYTES = 65536
+/** No block becomes more than so many times its length: a byte says at most 255 bytes more of a match. */
+const EXPANSION_MAX = 255
 /** The library's blocks begin with their uncompressed length. */
 const PREFIX_BYTES = 4
 
@@ -209,8 +211,9 @@ export class Lz4FrameReader {
   #uncompress(block: Buffer): Buffer {
     if (this.#scratch.length < PREFIX_BYTES + block.length)
       this.#scratch = Buffer.allocUnsafeSlow(PREFIX_BYTES + Math.max(block.length, BLOCK_BYTES_WRITTEN))
-    // An upper bound where the library expects the exact length: it allocates that much and cuts the result.
-    this.#scratch.writeUInt32LE(this.#blockBytesMax, 0)
+    // An upper bound where the library expects the exact length: it allocates that much and cuts the result. A frame of many
+    // tiny blocks must not pay for the largest block each time.
+    this.#scratch.writeUInt32LE(Math.min(this.#blockBytesMax, block.length * EXPANSION_MAX), 0)
     block.copy(this.#scratch, PREFIX_BYTES)
     const prefixed = this.#scratch.subarray(0, PREFIX_BYTES + block.length)
     try {

@@ -2,10 +2,10 @@
  * What a node says of itself to operators: the value behind `Admin.Status`, and its translation to and from the wire.
  */
 import type { Epoch } from '../position/epoch.ts'
-import { epoch } from '../position/epoch.ts'
 import type { Position } from '../position/position.ts'
 import type { NodeCard, RoleName } from './hello.ts'
 import {
+  decodeEpoch,
   decodeMember,
   decodePosition,
   decodeRole,
@@ -81,7 +81,7 @@ export interface ProcessFacts {
 }
 
 export interface WireStatus extends Omit<NodeStatus, 'role' | 'primary' | 'databases' | 'members' | 'process'> {
-  readonly role: string
+  readonly role: string | number
   readonly primary?: WireMember | null
   readonly databases: readonly WireDatabaseStatus[]
   readonly members: readonly WireMember[]
@@ -180,7 +180,7 @@ function decodeDatabase(wire: WireDatabaseStatus): DatabaseStatus {
     state: STATES.find((state) => state === wire.state) ?? 'stopped',
     stateReason: wire.stateReason,
     position: decodePosition(wire.position),
-    epoch: epoch(Number(wire.epoch)),
+    epoch: decodeEpoch(wire.epoch),
     durable: decodePosition(wire.durable),
     lagMs: wire.lagMs,
     pageSize: wire.pageSize,
@@ -197,7 +197,7 @@ function decodeDatabase(wire: WireDatabaseStatus): DatabaseStatus {
       counted: replica.counted,
       durable: decodeOptionalPosition(replica.durable),
       applied: decodeOptionalPosition(replica.applied),
-      epoch: epoch(Number(replica.epoch)),
+      epoch: decodeEpoch(replica.epoch),
     })),
   }
 }

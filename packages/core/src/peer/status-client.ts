@@ -6,7 +6,7 @@ const TIMEOUT_MS = 3_000
 
 /**
  * @param address `host:port` of the node's gRPC listener
- * @throws PEER_UNREACHABLE, UNAUTHENTICATED
+ * @throws PEER_UNREACHABLE, UNAUTHENTICATED, INVALID_REQUEST when the answer is malformed
  */
 export async function fetchStatus(address: string, options: UnaryOptions): Promise<NodeStatus> {
   const { timeoutMs = TIMEOUT_MS } = options

@@ -35,7 +35,7 @@ export interface WireHello {
   readonly region: string
   readonly grpcAddress: string
   readonly httpUrl: string
-  readonly role: string
+  readonly role: string | number
   readonly databases: readonly {
     readonly database: string
     readonly epochs: readonly { readonly epoch: string; readonly firstTxid: string; readonly checksumBefore: string }[]
@@ -49,7 +49,7 @@ export interface WireMember {
   readonly region: string
   readonly grpcAddress: string
   readonly httpUrl: string
-  readonly role: string
+  readonly role: string | number
   readonly positions: readonly WireReport[]
 }
 
@@ -93,9 +93,12 @@ export function encodeRole(role: RoleName): string {
   return ROLE_PREFIX + role.toUpperCase().replace('-', '_')
 }
 
-/** A role this version does not know is no reason to refuse a message: such a node is `detached` to us. */
-export function decodeRole(text: string): RoleName {
-  const name = text.slice(ROLE_PREFIX.length).toLowerCase().replace('_', '-')
+/**
+ * A role this version does not know is no reason to refuse a message: such a node is `detached` to us. It arrives as the
+ * number of the enum, because there is no name for it.
+ */
+export function decodeRole(role: string | number): RoleName {
+  const name = String(role).slice(ROLE_PREFIX.length).toLowerCase().replace('_', '-')
   return ROLES.find((role) => role === name) ?? 'detached'
 }
 

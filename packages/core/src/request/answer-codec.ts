@@ -10,7 +10,8 @@
  */
 import { ClusterError } from '../errors/cluster-error.ts'
 import { PlainReader, setOwn } from './plain-reader.ts'
-import type { PlainWriter } from './plain-writer.ts'
+import type { PlainValue } from './plain-value.ts'
+import { isPlainObject, type PlainWriter } from './plain-writer.ts'
 import type { SqlRow, SqlValue } from './sql-value.ts'
 import type { StatementResult, WriteResult } from './write-request.ts'
 
@@ -85,17 +86,30 @@ function readResult(reader: PlainReader): StatementResult {
 function readRows(reader: PlainReader): SqlRow[] | undefined {
   const form = reader.byte()
   if (form === ROWS.none) return undefined
-  if (form === ROWS.objects) return reader.value() as unknown as SqlRow[]
+  if (form === ROWS.objects) return readObjects(reader)
   if (form !== ROWS.table) throw damaged()
   const columns: string[] = []
   for (let left = reader.count(); left > 0; left--) columns.push(reader.string())
   const rows: SqlRow[] = []
-  for (let left = reader.count(); left > 0; left--) {
+  const count = reader.count()
+  // Rows without columns are written as objects. Here they would take no byte, and so cost memory without end.
+  if (columns.length === 0 && count > 0) throw damaged()
+  for (let left = count; left > 0; left--) {
     const row: SqlRow = {}
     for (const column of columns) setOwn(row, column, reader.value() as SqlValue)
     rows.push(row)
   }
   return rows
+}
+
+function readObjects(reader: PlainReader): SqlRow[] {
+  const rows = reader.value()
+  if (!Array.isArray(rows) || !rows.every(isRow)) throw damaged()
+  return rows
+}
+
+function isRow(value: PlainValue): value is SqlRow {
+  return typeof value === 'object' && value !== null && isPlainObject(value)
 }
 
 function damaged(): ClusterError {

@@ -21,8 +21,8 @@ export interface SqlToken {
 const SPACE = /[ \t\n\v\f\r\uFEFF]/y
 const WORD = /[A-Za-z_\u0080-\uFFFF][\w$\u0080-\uFFFF]*/y
 const NUMBER = /(?:\d|\.\d)[\w.]*/y
-// Tcl forms: $name::part(anything)
-const PARAMETER = /\?\d*|[@:#][\w$\u0080-\uFFFF]+|\$(?:[\w$\u0080-\uFFFF]|::)+(?:\([^\s)]*\))?/y
+// Tcl forms: $name::part(anything); one that is not closed goes as far as SQLite reads before it rejects the statement.
+const PARAMETER = /\?\d*|[@:#][\w$\u0080-\uFFFF]+|\$(?:[\w$\u0080-\uFFFF]|::)+(?:\([^ \t\n\v\f\r)]*\)?)?/y
 
 export class SqlTokens {
   readonly #sql: string

@@ -90,7 +90,8 @@ export function assertLittleEndianHost(): void {
 
 /**
  * Reads the header from the first 96 bytes of a `-shm` file. `undefined` when the copies differ, the checksum fails or it
- * is not initialised (a writer is at work or died, or recovery is due: read again), or when the version is another.
+ * is not initialised (a writer is at work or died, or recovery is due: read again), or when the version is another or the
+ * page size none.
  */
 export function parseWalIndexHeader(bytes96: Buffer): WalIndexHeader | undefined {
   if (bytes96.length < WAL_INDEX_HEADERS_BYTES) return undefined
@@ -99,12 +100,14 @@ export function parseWalIndexHeader(bytes96: Buffer): WalIndexHeader | undefined
   const [checksum1, checksum2] = headerChecksum(bytes96)
   if (bytes96.readUInt32LE(40) !== checksum1 || bytes96.readUInt32LE(44) !== checksum2) return undefined
   const storedSize = bytes96.readUInt16LE(14)
+  const pageSize = (storedSize & 0xfe00) + ((storedSize & 1) << 16)
+  if (pageSize !== 0 && !isValidPageSize(pageSize)) return undefined
   return {
     version: WAL_FORMAT_VERSION,
     change: bytes96.readUInt32LE(8),
     isInit: true,
     bigEndianChecksum: bytes96[13] !== 0,
-    pageSize: (storedSize & 0xfe00) + ((storedSize & 1) << 16),
+    pageSize,
     mxFrame: bytes96.readUInt32LE(16),
     pageCount: bytes96.readUInt32LE(20),
     frameChecksum1: bytes96.readUInt32LE(24),
@@ -209,7 +212,7 @@ export class WalIndexBlock {
     assert(this.#entries[indexInBlock - 1] === 0, `wal-index entry ${indexInBlock} is taken`)
     const slots = this.#slots
     let slot = hashSlot(pgno)
-    // Ends: there are at least twice as many slots as entries.
+    // Ends: there are at least twice as many slots as entries (who takes over a block from a file checks `usedSlots`).
     while (slots[slot] !== 0) slot = (slot + 1) & (HASHTABLE_NSLOT - 1)
     this.#entries[indexInBlock - 1] = pgno
     slots[slot] = indexInBlock
@@ -245,6 +248,11 @@ export class WalIndexBlock {
       }
     }
     return changed
+  }
+
+  /** Hash slots that are not free: as many as entries, unless the block is damaged. */
+  get usedSlots(): number {
+    return this.#slots.reduce((count, entry) => (entry === 0 ? count : count + 1), 0)
   }
 
   /** Empties entries and hash table: the state before the first frame of the block. */
