@@ -2,6 +2,8 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
+import { formatPosition } from '@litefleet/core'
+import { sendWrite } from '@litefleet/core/peer'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { NodeCommands, run, type RunningNode } from '../support/litefleet-command.ts'
 
@@ -145,6 +147,37 @@ test('a data directory that is in use, and a listener beyond loopback without a 
   )
   expect(open.code).toBe(1)
   expect(open.err).toContain('INSECURE_LISTENER')
+})
+
+test('resolve tells what became of a write, on any node, and gives up what was not applied', async () => {
+  const primary = await startPrimary('--database', 'app.db', '--migrations', writeMigration())
+  const replicaDir = path.join(directory, 'lhr')
+  const replica = await nodes.startNode(...REPLICA_FLAGS, '--data-dir', replicaDir, '--replica-of', primary.http)
+  const statements = [{ sql: 'INSERT INTO notes VALUES (?) RETURNING text', params: ['kept'] }]
+  const write = (requestId?: string) =>
+    sendWrite(replica.grpc, { database: 'app.db', operation: { kind: 'batch', statements }, requestId }, { keys: [] })
+  const { requestId = '', position } = await write()
+  const resolve = (node: RunningNode, id: string, ...flags: readonly string[]) =>
+    run('resolve', '--node', node.grpc, '--database', 'app.db', ...flags, id)
+
+  const applied = await resolve(replica, requestId)
+  expect(applied).toMatchObject({ code: 0, err: '' })
+  expect(applied.out).toContain('applied: contained in')
+  expect(applied.out).toContain('[{"text":"kept"}]')
+  const told = JSON.parse((await resolve(primary, requestId, '--json')).out) as Record<string, unknown>
+  expect(told).toMatchObject({ database: 'app.db', requestId, outcome: 'applied', result: { kind: 'batch' } })
+  expect(told['position']).toBe(formatPosition(position))
+
+  const lost = `${requestId.slice(0, -4)}ffff`
+  const givenUp = await resolve(replica, lost)
+  expect(givenUp.code).toBe(0)
+  expect(givenUp.out).toMatch(/^not applied, and never will be/)
+  await expect(write(lost)).rejects.toMatchObject({ code: 'REQUEST_ABANDONED' })
+
+  const old = `${'0'.repeat(11)}1${requestId.slice(12)}`
+  const forgotten = await resolve(replica, old)
+  expect(forgotten.code).toBe(1)
+  expect(forgotten.err).toContain('REQUEST_TOO_OLD')
 })
 
 test('with a cluster key, status needs the key', async () => {

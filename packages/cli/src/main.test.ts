@@ -12,14 +12,14 @@ async function run(...args: string[]): Promise<{ code: number; out: string; err:
 test('help lists the verbs and ends well', async () => {
   const { code, out } = await run('--help')
   expect(code).toBe(0)
-  for (const verb of ['status', 'run', 'ltx']) expect(out).toContain(verb)
+  for (const verb of ['status', 'run', 'resolve', 'ltx']) expect(out).toContain(verb)
 })
 
 test('the version is that of the package', async () => {
   expect(await run('--version')).toEqual({ code: 0, out: expect.stringMatching(/^\d+\.\d+\.\d+$/), err: '' })
 })
 
-test.each(['status', 'run', 'ltx'])('the help of %s has examples', async (verb) => {
+test.each(['status', 'run', 'resolve', 'ltx'])('the help of %s has examples', async (verb) => {
   expect((await run('help', verb)).out).toContain(`litefleet ${verb}`)
 })
 
@@ -32,6 +32,9 @@ test.each([
   [['run', '--primary', '--replica-of', 'http://x:1'], 'exclude each other'],
   [['run', '--config', '/nowhere/x.yml'], 'ENOENT'],
   [['ltx', 'verify'], "missing required argument 'path'"],
+  [['resolve', '--database', 'app.db'], "missing required argument 'request-id'"],
+  [['resolve', '--database', 'app.db', 'xyz'], 'It accepts 32 lowercase hex digits'],
+  [['resolve', '0192aabbccdd11223344556600000001'], "required option '--database <name>'"],
 ])('%j is a usage error and says what is wrong', async (args, message) => {
   const { code, err } = await run(...args)
   expect(code).toBe(2)
@@ -50,6 +53,13 @@ test('a node that does not answer is a failure that names its address', async ()
   const { code, err } = await run('status', '--node', '127.0.0.1:1')
   expect(code).toBe(1)
   expect(err).toContain('127.0.0.1:1')
+})
+
+test('a write that cannot be resolved now is a failure that says why, and that it may be asked again', async () => {
+  const id = '0192aabbccdd11223344556600000001'
+  const { code, err } = await run('resolve', '--node', '127.0.0.1:1', '--timeout', '500', '--database', 'app.db', id)
+  expect(code).toBe(1)
+  for (const part of ['WRITE_OUTCOME_UNKNOWN', id, '127.0.0.1:1', 'Ask again']) expect(err).toContain(part)
 })
 
 test('flags become the configuration they stand for', () => {

@@ -6,6 +6,7 @@
 import { ClusterError } from '@litefleet/core'
 import { Command, CommanderError } from 'commander'
 import { addLtxCommand } from './ltx-command.ts'
+import { addResolveCommand } from './resolve-command.ts'
 import { addRunCommand } from './run-command.ts'
 import { addStatusCommand } from './status-command.ts'
 import { processTerminal, type Terminal } from './terminal.ts'
@@ -34,6 +35,7 @@ function createProgram(terminal: Terminal): Command {
     .exitOverride()
   addStatusCommand(program, terminal)
   addRunCommand(program, terminal)
+  addResolveCommand(program, terminal)
   addLtxCommand(program, terminal)
   return program
 }

@@ -1,28 +1,24 @@
 /** `litefleet status`: asks a node, then every member it knows, and shows what each says of itself. */
 import { formatChecksum, formatTxid, isClusterError } from '@litefleet/core'
 import { type DatabaseStatus, fetchStatus, type NodeStatus } from '@litefleet/core/peer'
-import { readClusterKeys } from '@litefleet/server'
 import type { Command } from 'commander'
-import { DEFAULT_GRPC_PORT } from './run-command.ts'
+import { addNodeFlags, clusterKeysOf, type NodeFlags } from './node-flags.ts'
 import { type DatabaseView, formatStatusTable, type NodeView } from './status-view.ts'
 import type { Terminal } from './terminal.ts'
 
 /** A node that does not answer within this is shown as unreachable. */
 const ASK_TIMEOUT_MS = 3_000
 
-interface StatusFlags {
-  readonly node: string
+interface StatusFlags extends NodeFlags {
   readonly json: boolean
-  readonly clusterKeyFile?: string
 }
 
 export function addStatusCommand(program: Command, terminal: Terminal): void {
-  program
+  const command = program
     .command('status')
     .description('Show every node of a cluster: role, databases, TXIDs, checksums, lag, connected replicas')
-    .option('--node <host:port>', 'gRPC address of any node', `127.0.0.1:${DEFAULT_GRPC_PORT}`)
+  addNodeFlags(command)
     .option('--json', 'print JSON', false)
-    .option('--cluster-key-file <file>', 'file with the cluster key (or set LITEFLEET_CLUSTER_KEY)')
     .addHelpText(
       'after',
       `
@@ -34,12 +30,8 @@ Examples:
 }
 
 async function status(flags: StatusFlags, terminal: Terminal): Promise<void> {
-  const clusterKeys =
-    flags.clusterKeyFile === undefined
-      ? (process.env['LITEFLEET_CLUSTER_KEY']?.split(',') ?? [])
-      : readClusterKeys(flags.clusterKeyFile)
-  const ask = (address: string): Promise<NodeStatus> =>
-    fetchStatus(address, { keys: clusterKeys, timeoutMs: ASK_TIMEOUT_MS })
+  const keys = clusterKeysOf(flags)
+  const ask = (address: string): Promise<NodeStatus> => fetchStatus(address, { keys, timeoutMs: ASK_TIMEOUT_MS })
 
   const first = await ask(flags.node)
   const others = first.members.filter((member) => member.nodeId !== first.nodeId)

@@ -8,14 +8,17 @@
 import { randomUUID } from 'node:crypto'
 import os from 'node:os'
 import path from 'node:path'
-import { type Cluster, openCluster } from './cluster.ts'
+import { type Cluster, openClusterIn } from './cluster.ts'
 import type { Database } from './database/database.ts'
 import { ClusterError } from './errors/cluster-error.ts'
 import { removeTree } from './files/remove-tree.ts'
-import type { ClusterOptions, ClusterWarning } from './options/cluster-options.ts'
+import { type NodeEnvironment, realEnvironment } from './node/environment.ts'
+import type { ClusterOptions, ClusterWarning, ListenOptions } from './options/cluster-options.ts'
 import { samePosition } from './position/position.ts'
 
 export interface TestClusterOptions {
+  /** @internal The machine of all nodes, where it is not the real one. */
+  readonly environment?: Partial<NodeEnvironment> | undefined
   /** How many nodes; the first is the primary. Default: 3. */
   readonly nodes?: number | undefined
   /** Regions of the nodes, in order; further nodes are in the last one. Default: gru, lhr, nrt. */
@@ -32,6 +35,7 @@ export class TestCluster implements AsyncDisposable {
   readonly directory: string
   readonly #options: TestClusterOptions
   readonly #nodes = new Map<number, Cluster>()
+  readonly #ports = new Map<number, ListenOptions>()
 
   private constructor(options: TestClusterOptions) {
     this.#options = options
@@ -71,19 +75,25 @@ export class TestCluster implements AsyncDisposable {
     return path.join(this.directory, `node-${index}`)
   }
 
-  /** Starts a node, or starts it again on what it left on disk. */
+  /** Starts a node, or starts it again on what it left on disk, and with the ports it had. */
   async startNode(index: number, options: Partial<ClusterOptions> = {}): Promise<Cluster> {
     const regions = this.#options.regions ?? REGIONS
     const name = `node-${index}`
-    const node = await openCluster({
-      dataDir: this.dataDirOf(index),
-      node: { name, region: regions[index] ?? regions.at(-1) },
-      lease: { kind: 'static', primary: index === 0 ? true : { url: this.primary.addresses.http } },
-      onWarning: (warning) => this.warnings.push({ ...warning, node: name }),
-      ...this.#options.options,
-      ...options,
-    })
+    const node = await openClusterIn(
+      { ...realEnvironment, ...this.#options.environment },
+      {
+        dataDir: this.dataDirOf(index),
+        node: { name, region: regions[index] ?? regions.at(-1) },
+        lease: options.lease ?? { kind: 'static', primary: index === 0 ? true : { url: this.primary.addresses.http } },
+        listen: this.#ports.get(index),
+        onWarning: (warning) => this.warnings.push({ ...warning, node: name }),
+        ...this.#options.options,
+        ...options,
+      },
+    )
     this.#nodes.set(index, node)
+    const port = (address: string): number => Number(address.split(':').at(-1))
+    this.#ports.set(index, { httpPort: port(node.addresses.http), grpcPort: port(node.addresses.grpc) })
     return node
   }
 

@@ -35,6 +35,7 @@ listen: { host: 127.0.0.1, grpcPort: 1, httpPort: 2 }
 clusterKeyFile: keys
 interop: true
 log: { retentionMs: 1000 }
+ledger: { retentionMs: 3600000, rowsMax: 5 }
 databases:
   - bank.db
   - { name: shop.db, migrations: sql }
@@ -48,6 +49,7 @@ databases:
     clusterKeyFile: path.join(directory, 'keys'),
     interop: true,
     log: { retentionMs: 1000 },
+    ledger: { retentionMs: 3_600_000, rowsMax: 5 },
     databases: [{ name: 'bank.db' }, { name: 'shop.db', migrations: path.join(directory, 'sql') }],
   })
 })

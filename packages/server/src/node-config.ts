@@ -10,6 +10,7 @@
  * clusterKeyFile: ./cluster.key            # one secret, or two lines while it is rotated; else LITEFLEET_CLUSTER_KEY
  * interop: false
  * log: { retentionMs: 600000 }
+ * ledger: { retentionMs: 86400000, rowsMax: 10000000 }   # what is remembered of applied writes, per database
  * databases:
  *   - bank.db
  *   - { name: shop.db, migrations: ./migrations }
@@ -39,13 +40,25 @@ export interface NodeConfig {
   readonly clusterKeyFile?: string | undefined
   readonly interop?: boolean | undefined
   readonly log?: ClusterOptions['log']
+  readonly ledger?: ClusterOptions['ledger']
   readonly databases?: readonly ConfiguredDatabase[] | undefined
 }
 
 /** Longest document: the parser compares each key of a map with all before it. */
 const TEXT_LENGTH_MAX = 128 * 1024
 
-const KNOWN = ['dataDir', 'node', 'lease', 'listen', 'advertise', 'clusterKeyFile', 'interop', 'log', 'databases']
+const KNOWN = [
+  'dataDir',
+  'node',
+  'lease',
+  'listen',
+  'advertise',
+  'clusterKeyFile',
+  'interop',
+  'log',
+  'ledger',
+  'databases',
+]
 
 /**
  * Parses and checks. Relative paths are resolved against `directory`.
@@ -88,6 +101,7 @@ export function parseNodeConfig(text: string, where: string, directory: string):
       ),
     ),
     ...optional('log', section(given, 'log', undefined, where)),
+    ...optional('ledger', section(given, 'ledger', undefined, where)),
     ...optional(
       'databases',
       mapped(given['databases'], (v) => databases(v, where, directory)),

@@ -39,7 +39,7 @@ export function stopSignal(): AbortSignal {
 
 /** What `openCluster` takes. Throws `INVALID_OPTION` when something it cannot do without is missing. */
 export function toClusterOptions(config: NodeConfig): ClusterOptions {
-  const { dataDir, lease, node, listen, advertise, clusterKeyFile, interop, log } = config
+  const { dataDir, lease, node, listen, advertise, clusterKeyFile, interop, log, ledger } = config
   if (dataDir === undefined) {
     throw new ClusterError('INVALID_OPTION', 'the data directory is missing', {
       hint: 'Set dataDir, or pass --data-dir.',
@@ -59,5 +59,6 @@ export function toClusterOptions(config: NodeConfig): ClusterOptions {
     ...(clusterKeyFile === undefined ? {} : { clusterKey: readClusterKeys(clusterKeyFile) }),
     ...(interop === undefined ? {} : { interop }),
     ...(log === undefined ? {} : { log }),
+    ...(ledger === undefined ? {} : { ledger }),
   }
 }

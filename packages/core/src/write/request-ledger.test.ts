@@ -222,6 +222,16 @@ test('a request whose group was undone is looked up again, in the transaction th
   expect(codeOf(f.run(sqlJob('INSERT INTO c VALUES (404)', undefined, { id: orphan }))[0])).toBe('REQUEST_ABANDONED')
 })
 
+test('a full ledger still gives requests up, as far as its reserve goes', () => {
+  using f = fixture({ rowsMax: 16 })
+  for (let i = 0; i < 16; i++) f.run(add('x', { id: f.ids.next() }))
+  expect(codeOf(f.run(add('x', { id: f.ids.next() }))[0])).toBe('LEDGER_FULL')
+  const [first, second, third] = [f.ids.next(), f.ids.next(), f.ids.next()]
+  for (const id of [first, second]) expect(f.run(resolveJob(id))).toMatchObject([{ kind: 'resolved' }])
+  expect(codeOf(f.run(resolveJob(third))[0])).toBe('LEDGER_FULL')
+  expect(f.run(resolveJob(first))).toMatchObject([{ kind: 'resolved', resolution: { outcome: 'not-applied' } }])
+})
+
 test('nothing is resolved while another process holds the write lock', () => {
   using f = fixture()
   const other = f.open()

@@ -15,7 +15,7 @@
  *   row and may run again. One that carries neither leaves no row either.
  * - Rows go by time only, oldest first, in small steps. An id at or before the horizon, or older than the retention, is
  *   `REQUEST_TOO_OLD`: it may have run, so it never runs again. The horizon is stored because another primary's clock may differ.
- * - At the size bound new requests are refused with `LEDGER_FULL`.
+ * - At the size bound new requests are refused with `LEDGER_FULL`; `resolve` has a reserve of an eighth.
  * - `resolve` of an id nobody knows writes a tombstone: a duplicate that arrives later gets `REQUEST_ABANDONED`.
  *
  * Relies on: the only writer of these tables; every call but `committed` and `rolledBack` is inside a transaction that holds
@@ -60,6 +60,10 @@ const PRUNE_PAUSE_MS = 1_000
 const KEY_LENGTH_MAX = 255
 /** From this share of a bound on, request ids older than `retentionMinMs` go early. */
 const PRESSURE = 7 / 8
+/** Up to this share of the bound of rows, a request that was not applied can be given up. */
+const RESERVE = 9 / 8
+const FULL_HINT =
+  'Rows go when they are older than the retention: wait, shorten ledger.retentionMs, or raise ledger.rowsMax and ledger.bytesMax.'
 
 export class RequestLedger {
   readonly #parts: RequestLedgerOptions
@@ -140,7 +144,7 @@ export class RequestLedger {
 
   /**
    * Finds out what became of a request whose caller never got an answer. If it did not run, it never will.
-   * @throws REQUEST_TOO_OLD when the ledger cannot know, INVALID_REQUEST
+   * @throws REQUEST_TOO_OLD when the ledger cannot know, LEDGER_FULL, INVALID_REQUEST
    */
   resolve(id: RequestId): Resolution {
     const known = this.#rows.findRequest(id)
@@ -150,6 +154,7 @@ export class RequestLedger {
     }
     this.#requireValid(id, undefined)
     this.#requireRemembered(id)
+    this.#requireReserve()
     this.#rows.addRequest(id, TOMBSTONE)
     this.#wrote = true
     return { outcome: 'not-applied' }
@@ -233,8 +238,18 @@ export class RequestLedger {
       (claim.key !== undefined && (keys.rows >= rowsMax || keys.bytes >= bytesMax))
     if (!isFull) return
     throw this.#error('LEDGER_FULL', 'the request ledger is full', {
-      hint: 'Rows go when they are older than the retention: wait, shorten ledger.retentionMs, or raise ledger.rowsMax and ledger.bytesMax.',
+      hint: FULL_HINT,
       details: { requestRows: requests.rows, keyRows: keys.rows, rowsMax, bytesMax },
+    })
+  }
+
+  /** A full ledger still answers what became of requests, up to its reserve. */
+  #requireReserve(): void {
+    const rowsMax = this.#parts.options.rowsMax * RESERVE
+    if (this.#rows.requestRows < rowsMax) return
+    throw this.#error('LEDGER_FULL', 'the request ledger is full, its reserve for answers to resolve() included', {
+      hint: FULL_HINT,
+      details: { requestRows: this.#rows.requestRows, rowsMax },
     })
   }
 
