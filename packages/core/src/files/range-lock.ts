@@ -20,6 +20,12 @@ export function tryLock(fd: number, start: number, length: number): boolean {
   return nativeTryLock(fd, start, length)
 }
 
+/** The same, shared: others may hold shared locks on these bytes, and nobody an exclusive one. */
+export function tryLockShared(fd: number, start: number, length: number): boolean {
+  assertRange(start, length)
+  return nativeTryLock(fd, start, length, { shared: true })
+}
+
 /** Gives these bytes back; bytes that are not locked are left alone. */
 export function unlock(fd: number, start: number, length: number): void {
   assertRange(start, length)

@@ -70,6 +70,11 @@ export class LogAppender {
     return this.#syncedTail
   }
 
+  /** False after a failure that is final, and after `close`. */
+  get isUsable(): boolean {
+    return this.#failure === undefined && !this.#isClosed
+  }
+
   /** Throws `CLOSED` after `close`. */
   requireOpen(): void {
     if (this.#isClosed) throw new ClusterError('CLOSED', `log ${this.#directory} is closed`)

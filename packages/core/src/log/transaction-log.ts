@@ -120,6 +120,11 @@ export class TransactionLog {
     return this.#appender.syncedTail
   }
 
+  /** False after a failure that is final, until it is opened again. */
+  get isUsable(): boolean {
+    return this.#appender.isUsable
+  }
+
   /** Size of all segment files. */
   get bytes(): number {
     return this.#segments.reduce((sum, segment) => sum + segment.bytes, 0)

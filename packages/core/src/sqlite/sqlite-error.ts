@@ -16,6 +16,12 @@ export function sqliteErrorCode(error: unknown): string | undefined {
   return isSqliteError(error) ? error.code : undefined
 }
 
+/** SQLite cannot make sense of the file. */
+export function isUnreadable(error: unknown): boolean {
+  const code = sqliteErrorCode(error)
+  return code !== undefined && (code.startsWith('SQLITE_CORRUPT') || code === 'SQLITE_NOTADB')
+}
+
 /** Somebody else holds a lock; the same call may succeed in a moment. */
 export function isBusy(error: unknown): boolean {
   const code = sqliteErrorCode(error)

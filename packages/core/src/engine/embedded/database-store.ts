@@ -5,10 +5,14 @@
  * Order on opening: saved state read and removed → log opened → SQLite opens the file (and recovers its WAL) → descriptors →
  * position found (`recovery.ts`). Closing goes the other way; every SQLite connection of the process must be closed before
  * the descriptors, because closing those drops the process's locks.
+ *
+ * After a failure of the disk the same is found out again without closing anything (`reopenLog`, `examine`): readers go on, and the
+ * WAL, which proves what was committed, is not lost to a last connection that closes.
  */
 import path from 'node:path'
 import type { Clock } from '../../base/clock.ts'
 import { type Disk, type FileIdentity, sameIdentity } from '../../files/disk.ts'
+import { closeKeepingWal } from '../../files/keep-wal.ts'
 import { LiveFiles } from '../../files/live-files.ts'
 import type { ResolvedLogOptions } from '../../log/log-options.ts'
 import { loadState, removeState, saveState } from '../../log/saved-state.ts'
@@ -38,13 +42,13 @@ export interface StoreOptions {
 export class DatabaseStore {
   readonly options: StoreOptions
   readonly databasePath: string
-  readonly log: TransactionLog
+  #log: TransactionLog
   #open: OpenFile | undefined
 
   private constructor(options: StoreOptions, log: TransactionLog) {
     this.options = options
     this.databasePath = databasePath(options)
-    this.log = log
+    this.#log = log
   }
 
   /** Opens the log and forgets what a crash left half done. The database file is opened by `openFile`. */
@@ -54,18 +58,39 @@ export class DatabaseStore {
     const spool = path.join(directory, 'spool')
     disk.makeDirectory('store.make-directory', spool)
     for (const name of disk.list('store.list-spool', spool)) disk.remove('store.clean-spool', path.join(spool, name))
-    const log = TransactionLog.open({
-      disk,
-      directory: path.join(directory, 'log'),
-      options: options.log,
-      clock: options.clock,
-    })
-    warnOfRepairs(options, log)
-    return new DatabaseStore(options, log)
+    return new DatabaseStore(options, openLog(options))
+  }
+
+  /** Another one after `reopenLog`. */
+  get log(): TransactionLog {
+    return this.#log
   }
 
   get spoolDirectory(): string {
     return path.join(this.options.directory, 'spool')
+  }
+
+  /** Throws `STORAGE_FAILED` while the disk takes nothing: tried with as much as a new segment and some transactions need. */
+  requireWritable(): void {
+    const { disk } = this.options
+    const file = path.join(this.spoolDirectory, 'probe')
+    try {
+      const fd = disk.open('store.probe', file, 'w+')
+      try {
+        disk.write('store.probe', fd, Buffer.alloc(PROBE_BYTES), 0, PROBE_BYTES, 0)
+        disk.dataSyncNow('store.probe', fd)
+      } finally {
+        disk.close('store.probe', fd)
+      }
+    } finally {
+      disk.remove('store.probe', file)
+    }
+  }
+
+  /** After a failure that is final for the log: it is repaired as at a start. Until that worked, the old one can be looked at. */
+  async reopenLog(): Promise<void> {
+    await this.#log.close().catch(() => undefined) // it has failed already: what it could not sync is what is repaired
+    this.#log = openLog(this.options)
   }
 
   /** Is there a database file on this node? */
@@ -93,6 +118,7 @@ export class DatabaseStore {
     onFound: (file: OpenFile, standing: Standing, lock: Lock) => Result,
   ): Promise<Result> {
     const { disk, name, setup, clock } = this.options
+    const { known } = options
     const saved = loadState(disk, this.#statePath)
     removeState(disk, this.#statePath)
     const { pageSize, anchor } = await unlessBusy(name, clock, () => ({
@@ -102,13 +128,12 @@ export class DatabaseStore {
     let files: LiveFiles | undefined
     try {
       files = LiveFiles.open(disk, this.databasePath)
-      const lock = await unlessBusy(name, clock, () => options.takeLock(files as LiveFiles, anchor))
-      const { known } = options
+      const live = files
+      const lock = await unlessBusy(name, clock, () => options.takeLock(live, anchor))
       const { standing, checksums } =
         known === undefined
           ? await findStanding({ files, log: this.log, pageSize, saved })
           : { standing: { kind: 'known', position: known.position } as const, checksums: known.checksums }
-      const live = files
       live.track(anchor)
       const connect = (given: Pick<ConnectionOptions, 'readonly' | 'synchronous'> = {}): Connection => {
         const connection = openConnection(this.databasePath, { ...given, setup })
@@ -120,8 +145,38 @@ export class DatabaseStore {
       this.#open = file
       return result
     } catch (error) {
-      anchor.close()
+      closeKeepingWal(disk, this.databasePath, () => anchor.close())
       files?.close() // with it goes a lock on a byte range
+      throw error
+    }
+  }
+
+  /**
+   * Finds out where the open file stands as `openFile` does, with readers on it, after what was known of it became uncertain.
+   * What it throws, and what `onFound` throws, leaves the file open as it was; the lock is given back.
+   */
+  async examine<Lock, Result>(
+    options: ExamineOptions<Lock>,
+    onFound: (file: OpenFile, standing: Standing, lock: Lock) => Result,
+  ): Promise<Result> {
+    const { name, clock } = this.options
+    const { anchor, files, pageSize, connect } = this.file
+    if (!files.areLinked) {
+      throw new ClusterError(
+        'STORAGE_FAILED',
+        `the files of database "${name}" were moved or deleted while they were in use`,
+      )
+    }
+    if (anchor.inTransaction) anchor.exec('ROLLBACK')
+    const lock = await unlessBusy(name, clock, () => options.takeLock(files, anchor))
+    try {
+      const { standing, checksums } = await findStanding({ files, log: this.log, pageSize, saved: undefined })
+      const file: OpenFile = { anchor, files, pageSize, checksums, connect }
+      const result = onFound(file, standing, lock)
+      this.#open = file
+      return result
+    } catch (error) {
+      options.releaseLock(lock, anchor)
       throw error
     }
   }
@@ -135,7 +190,10 @@ export class DatabaseStore {
     if (open === undefined) return
     this.#open = undefined
     const { disk } = this.options
-    open.anchor.close() // the last connection: SQLite checkpoints and removes the WAL, unless another process uses it
+    // With the last connection SQLite copies the WAL back and removes it, unless another process uses it.
+    if (state === undefined && !open.files.isInUse) {
+      closeKeepingWal(disk, this.databasePath, () => open.anchor.close())
+    } else open.anchor.close()
     const identity = disk.identity('store.look', this.databasePath)
     const walLeft = (disk.identity('store.look', `${this.databasePath}-wal`)?.sizeBytes ?? 0n) > 0n
     if (state !== undefined && identity !== undefined && !walLeft && sameIdentity(state.identity, identity)) {
@@ -144,6 +202,19 @@ export class DatabaseStore {
     }
     // A reader that the application did not finish keeps its connection, and with it the descriptors, until the process ends.
     if (!open.files.isInUse) open.files.close()
+  }
+
+  /**
+   * Moves a file that is no database any more out of the way, under a name where it can be found; one is kept. It must be closed.
+   * @returns where it is now
+   */
+  setAside(): string {
+    const { disk, directory } = this.options
+    const aside = path.join(directory, 'database.damaged')
+    disk.rename('store.set-aside', this.databasePath, aside)
+    for (const suffix of ['-wal', '-shm']) disk.remove('store.set-aside', this.databasePath + suffix)
+    disk.syncDirectory('store.set-aside', directory)
+    return aside
   }
 
   /** Puts another file in the place of the database, which must be closed. */
@@ -170,8 +241,8 @@ export interface OpenFile {
   readonly anchor: Connection
   readonly files: LiveFiles
   readonly pageSize: number
-  /** As the file was when it was opened; whoever changes pages keeps it up. */
-  readonly checksums: PageChecksums
+  /** As the file was when it was opened; whoever changes pages keeps it up, or puts another one here. */
+  checksums: PageChecksums
   /** Opens another connection. It must be closed before the file is. */
   connect(options?: Pick<ConnectionOptions, 'readonly' | 'synchronous'>): Connection
 }
@@ -185,6 +256,10 @@ export interface OpenFileOptions<Lock> {
   takeLock(files: LiveFiles, anchor: Connection): Lock
 }
 
+export interface ExamineOptions<Lock> extends Pick<OpenFileOptions<Lock>, 'takeLock'> {
+  releaseLock(lock: Lock, anchor: Connection): void
+}
+
 /** Where the database stands when its file is closed. */
 export interface ClosingState {
   readonly position: Position
@@ -193,6 +268,8 @@ export interface ClosingState {
   /** The file under the write lock, with everything copied back into it; a different one means that another process wrote since. */
   readonly identity: FileIdentity
 }
+
+const PROBE_BYTES = 1024 * 1024
 
 /** How long another process may hold the write lock while a node opens its database. */
 const LOCK_WAIT_MS = 30_000
@@ -215,6 +292,13 @@ async function unlessBusy<Result>(name: string, clock: Clock, attempt: () => Res
     }
     await new Promise<void>((resolve) => clock.setTimer(LOCK_RETRY_MS, resolve))
   }
+}
+
+function openLog(options: StoreOptions): TransactionLog {
+  const { disk, directory, clock } = options
+  const log = TransactionLog.open({ disk, directory: path.join(directory, 'log'), options: options.log, clock })
+  warnOfRepairs(options, log)
+  return log
 }
 
 function warnOfRepairs({ name, warn }: StoreOptions, { recovery, epochRepair }: TransactionLog): void {

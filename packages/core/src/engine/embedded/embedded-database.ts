@@ -2,15 +2,17 @@
  * One database of the embedded engine: its disk (`DatabaseStore`), and the mode it is in, primary or replica.
  *
  * The object outlives modes and files: handles, waiters and streams hold on to it, its tracker and its procedure table.
+ *
+ * A database that stopped after a failure of the disk is served as it is, and opened again in place by `RepairLoop` until that
+ * works. Meanwhile nothing is sent from its log, which may end before what was announced.
  */
 import type { Clock } from '../../base/clock.ts'
-import { assert } from '../../base/assert.ts'
-import { ClusterError } from '../../errors/cluster-error.ts'
+import { ClusterError, isClusterError } from '../../errors/cluster-error.ts'
 import { DivergenceStore } from '../../divergence/divergence-store.ts'
 import type { PageChecksums } from '../../ltx/page-checksums.ts'
 import type { Checksum } from '../../position/checksum.ts'
 import { type Epoch, type EpochTable, NO_EPOCH } from '../../position/epoch.ts'
-import { type Position, ZERO_POSITION } from '../../position/position.ts'
+import { formatPosition, type Position, ZERO_POSITION } from '../../position/position.ts'
 import { PositionTracker, type TrackedPosition } from '../../position/position-tracker.ts'
 import type { ReplicaReport } from '../../position/replica-report.ts'
 import type { Txid } from '../../position/txid.ts'
@@ -34,7 +36,8 @@ import type {
 import type { DatabaseStore } from './database-store.ts'
 import { LiveSnapshots } from './live-snapshots.ts'
 import { PrimaryMode, type PrimaryModeOptions } from './primary-mode.ts'
-import { ReplicaMode } from './replica-mode.ts'
+import { RepairLoop } from './repair-loop.ts'
+import { ReplicaMode, type ReplicaModeOptions } from './replica-mode.ts'
 
 export interface EmbeddedDatabaseOptions {
   readonly store: DatabaseStore
@@ -70,6 +73,7 @@ export class EmbeddedDatabase implements EngineDatabase, StreamableDatabase {
   readonly #reports: DivergenceStore
   readonly #replaceListeners = new Set<() => Promise<void>>()
   readonly #readyWaiters = new Set<ReadyWaiter>()
+  readonly #repair: RepairLoop
   #primary: PrimaryMode | undefined
   #replica: ReplicaMode | undefined
   #state: DatabaseState = SEEDING
@@ -93,6 +97,11 @@ export class EmbeddedDatabase implements EngineDatabase, StreamableDatabase {
       checksumAt: (txid) => this.#checksumAt(txid),
     })
     this.#snapshots = new LiveSnapshots({ store, nodeId: options.nodeId, settle: () => this.#settle() })
+    this.#repair = new RepairLoop({
+      clock: this.#clock,
+      attempt: () => this.#openAgain(),
+      onFailure: (error) => this.#repairFailed(error),
+    })
   }
 
   get path(): string {
@@ -119,8 +128,7 @@ export class EmbeddedDatabase implements EngineDatabase, StreamableDatabase {
       requestIds: this.#options.requestIds,
       ledger: this.#options.ledger,
       requirePrimary: () => this.#options.requirePrimary(),
-      onFailure: (error) =>
-        this.#setState({ kind: 'stopped', reason: error instanceof Error ? error.message : String(error) }),
+      onFailure: (error) => this.#stopped(messageOf(error)),
     }
     this.#primary = (await PrimaryMode.open(options)) ?? (await this.#openAfterApplying(options))
     this.#setState({ kind: 'ready' })
@@ -128,7 +136,7 @@ export class EmbeddedDatabase implements EngineDatabase, StreamableDatabase {
 
   /** Opens as a replica; it may then be without a copy until a snapshot came. */
   async openAsReplica(): Promise<void> {
-    this.#replica = this.#newReplica()
+    this.#replica = this.#newReplica({ mayGiveUpFile: true })
     await this.#replica.open()
   }
 
@@ -219,6 +227,7 @@ export class EmbeddedDatabase implements EngineDatabase, StreamableDatabase {
   }
 
   readAfter(after: Position, maxBytes: number): LogRead {
+    if (this.#state.kind === 'stopped') return { kind: 'at-end' }
     return this.#store.log.readAfter(after, maxBytes)
   }
 
@@ -261,6 +270,7 @@ export class EmbeddedDatabase implements EngineDatabase, StreamableDatabase {
   /** Closes for good. Readers must be closed before; what was committed or received is durable afterwards. */
   async close(): Promise<void> {
     this.abandonWaits()
+    await this.#repair.lastAttempt()
     await this.#snapshots.close()
     const state = (await this.#primary?.close()) ?? (await this.#replica?.close())
     await this.#store.close(state)
@@ -268,12 +278,15 @@ export class EmbeddedDatabase implements EngineDatabase, StreamableDatabase {
 
   /** The log is ahead of the file: this node was a replica and stopped before it had applied everything. */
   async #openAfterApplying(options: PrimaryModeOptions): Promise<PrimaryMode> {
-    const replica = this.#newReplica()
+    const replica = this.#newReplica({ mayGiveUpFile: false })
     await replica.open()
     this.#store.closeFile(await replica.close())
     const primary = await PrimaryMode.open(options)
-    assert(primary !== undefined, `database "${this.name}" is still behind its log after applying it`)
-    return primary
+    if (primary !== undefined) return primary
+    throw new ClusterError('CORRUPT_DATA', `database "${this.name}": its file is behind its log, which is damaged`, {
+      details: { file: this.#store.databasePath, log: formatPosition(this.#store.log.tail.position) },
+      hint: 'Put the file of a replica or of a backup in its place (with its -wal and -shm files removed), or make a replica the primary.',
+    })
   }
 
   #writable(): PrimaryMode {
@@ -282,14 +295,15 @@ export class EmbeddedDatabase implements EngineDatabase, StreamableDatabase {
     throw new ClusterError('NOT_PRIMARY', `database "${this.name}" is a replica's on this node`)
   }
 
-  #newReplica(): ReplicaMode {
+  #newReplica({ mayGiveUpFile }: Pick<ReplicaModeOptions, 'mayGiveUpFile'>): ReplicaMode {
     return new ReplicaMode({
+      mayGiveUpFile,
       store: this.#store,
       reports: this.#reports,
       tracker: this.tracker,
       onReady: () => this.#setState({ kind: 'ready' }),
       onSeeding: (reason) => this.#setState({ kind: 'seeding', reason }),
-      onStopped: (reason) => this.#setState({ kind: 'stopped', reason }),
+      onStopped: (reason) => this.#stopped(reason),
       onDiverged: () => this.#options.onRestartStream(this),
       onProgress: () => this.#options.onProgress(this),
       closeReaders: async () => {
@@ -297,6 +311,33 @@ export class EmbeddedDatabase implements EngineDatabase, StreamableDatabase {
       },
       onEpochs: (table) => this.#options.onEpochs(table),
     })
+  }
+
+  #stopped(reason: string): void {
+    this.#setState({ kind: 'stopped', reason })
+    this.#repair.start()
+  }
+
+  /** Everything is found out again as at a start, without closing the file. */
+  async #openAgain(): Promise<void> {
+    this.#store.requireWritable()
+    if (this.#primary === undefined) return this.#replica?.openAgain()
+    this.#options.requirePrimary()
+    this.#primary = await this.#primary.openAgain()
+    this.#setState({ kind: 'ready' })
+    this.#store.options.warn('resumed', `database "${this.name}" takes writes again`, {
+      position: formatPosition(this.tracker.current.position),
+    })
+  }
+
+  /** Answers whether another attempt may help. */
+  #repairFailed(error: unknown): boolean {
+    const reason = messageOf(error)
+    this.#store.options.warn('still-stopped', `database "${this.name}" could not be opened again: ${reason}`, {
+      reason,
+    })
+    this.#setState({ kind: 'stopped', reason })
+    return !isClusterError(error, 'CORRUPT_DATA')
   }
 
   #setState(state: DatabaseState): void {
@@ -315,4 +356,8 @@ export class EmbeddedDatabase implements EngineDatabase, StreamableDatabase {
   #checksumAt(txid: Txid): Checksum | undefined {
     return this.#store.log.checksumAt(txid)
   }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
 }

@@ -1,34 +1,26 @@
 /**
  * One database on the primary: writer queue, capture, log, checkpoints, and the watch for commits of other processes.
  *
- * Order on opening, all under the write lock: the guards begin (from here on no uncaptured frame can be overwritten), the
- * start of this primaryship is recorded durably in the epoch table, commits that died before they were logged become one
- * record, and the capture stands at the end of the WAL. Then the lock is given back, and the first commit can be anybody's.
+ * Order on opening: what `primary-start.ts` does under the write lock; then the lock is given back, and the first commit can be
+ * anybody's.
  * Order on closing: no new writes → queue drained → everything captured, logged durably and copied back → connections closed.
  */
+import { assert, InvariantError } from '../../base/assert.ts'
 import { PrimaryCheckpointer } from '../../capture/checkpoint-policy.ts'
 import { resolveCheckpointOptions } from '../../capture/checkpoint-options.ts'
-import { WalCapture } from '../../capture/wal-capture.ts'
-import { cursorNow, headerNow, openCursor } from '../../capture/wal-continuity.ts'
-import { cursorAtStart } from '../../capture/wal-cursor.ts'
 import { WAL_WATCHER_DEFAULTS, WalWatcher } from '../../capture/wal-watcher.ts'
-import { InvariantError } from '../../base/assert.ts'
 import { ClusterError } from '../../errors/cluster-error.ts'
 import type { FileIdentity } from '../../files/disk.ts'
 import { watchFile } from '../../files/file-watch.ts'
-import type { LtxRecord } from '../../ltx/ltx-record.ts'
-import { NO_CHECKSUM } from '../../position/checksum.ts'
 import type { Epoch } from '../../position/epoch.ts'
-import { formatPosition, type Position, samePosition } from '../../position/position.ts'
+import { formatPosition } from '../../position/position.ts'
 import type { PositionTracker } from '../../position/position-tracker.ts'
-import { nextTxid } from '../../position/txid.ts'
 import { admitOperation } from '../../request/admit-operation.ts'
 import type { RequestIdSource } from '../../request/request-id.ts'
 import { RequestJournal } from '../../request/request-journal.ts'
 import { isComplete, PassiveCheckpoint } from '../../sqlite/checkpoint.ts'
 import type { Connection } from '../../sqlite/connection.ts'
 import { isBusy } from '../../sqlite/sqlite-error.ts'
-import { WalGuards } from '../../sqlite/wal-guards.ts'
 import { GroupCommit } from '../../write/group-commit.ts'
 import type { ProcedureTable } from '../../write/procedure-table.ts'
 import type { ResolvedLedgerOptions } from '../../write/ledger-options.ts'
@@ -38,8 +30,8 @@ import type { JobOutcome } from '../../write/write-job.ts'
 import { WriteQueue } from '../../write/write-queue.ts'
 import type { CommittedWrite, LocalResolve, LocalWrite, ResolvedWrite } from '../engine.ts'
 import { announceForeignCommits, announceRecords, type CommitParts, commitBatch } from './commit-pipeline.ts'
-import type { ClosingState, DatabaseStore, OpenFile } from './database-store.ts'
-import type { Standing } from './recovery.ts'
+import type { ClosingState, DatabaseStore } from './database-store.ts'
+import { type Started, startPrimary } from './primary-start.ts'
 
 export interface PrimaryModeOptions {
   readonly store: DatabaseStore
@@ -54,13 +46,6 @@ export interface PrimaryModeOptions {
   requirePrimary(): void
   /** The database takes no more writes here. */
   onFailure(error: unknown): void
-}
-
-interface Started {
-  readonly file: OpenFile
-  readonly guards: WalGuards
-  readonly capture: WalCapture
-  readonly position: Position
 }
 
 /** What a question counts for in the bounds of the queue: it carries an id, and leaves a row at most. */
@@ -82,12 +67,12 @@ export class PrimaryMode {
    * @returns `undefined`, with the file closed again, when the log holds records that the file does not
    */
   static async open(options: PrimaryModeOptions): Promise<PrimaryMode | undefined> {
-    const { store, tracker } = options
+    const { store } = options
     requireFile(store)
     const started = await store.openFile(
       { mayCreate: true, takeLock: (_files, anchor) => void anchor.exec('BEGIN IMMEDIATE') },
       (file, standing) => {
-        const result = start(options, file, standing)
+        const result = startPrimary({ ...options, announced: undefined }, file, standing)
         file.anchor.exec('COMMIT') // nothing was written: it only gives the lock back, now that the guards stand
         return result
       },
@@ -96,8 +81,12 @@ export class PrimaryMode {
       store.closeFile(undefined)
       return undefined
     }
+    return PrimaryMode.#begin(options, started)
+  }
+
+  static #begin(options: PrimaryModeOptions, started: Started): PrimaryMode {
     const mode = new PrimaryMode(options, started)
-    tracker.replace(store.log.tail) // with the epoch of its last record, which may be an older one
+    options.tracker.replace(options.store.log.tail) // with the epoch of its last record, which may be an older one
     mode.#watcher.open()
     return mode
   }
@@ -209,7 +198,40 @@ export class PrimaryMode {
 
   /** Captures and announces everything committed so far; called before a snapshot is pinned. */
   captureNow(): void {
+    if (this.#failure !== undefined) throw this.#stopped()
     this.#announceForeign()
+  }
+
+  /**
+   * After a failure: finds out where file and log stand and goes on from there, in the same epoch, under readers. Others see
+   * nothing of it but that writes are taken again. When it throws, nothing has changed and it may be tried again.
+   * @throws ClusterError `CORRUPT_DATA` when what was announced cannot be gone on from; `STORAGE_FAILED`
+   */
+  async openAgain(): Promise<PrimaryMode> {
+    assert(this.#failure !== undefined, 'a database that works is opened again')
+    const { store, tracker } = this.#options
+    this.#watcher.close()
+    if (!store.log.isUsable) await store.reopenLog()
+    const announced = tracker.current.position
+    const started = await store.examine(
+      {
+        takeLock: (_files, anchor) => void anchor.exec('BEGIN IMMEDIATE'),
+        releaseLock: (_, anchor) => rollback(anchor),
+      },
+      (file, standing) => {
+        const result = startPrimary({ ...this.#options, announced }, file, standing)
+        file.anchor.exec('COMMIT')
+        return result
+      },
+    )
+    if (started === undefined) {
+      throw new ClusterError('CORRUPT_DATA', `database "${store.options.name}": its file is behind its log`, {
+        hint: 'Restart the node: what is missing is applied from the log.',
+      })
+    }
+    // The new guards stand: the old ones may go.
+    this.#release()
+    return PrimaryMode.#begin(this.#options, started)
   }
 
   /** Ends writing and answers what the closing of the file may save; `undefined` after a failure. */
@@ -220,8 +242,7 @@ export class PrimaryMode {
     try {
       if (this.#failure === undefined) identity = this.#finish()
     } finally {
-      this.#checkpointConnection.close()
-      this.#started.guards.close()
+      this.#release()
     }
     if (identity === undefined) return undefined
     const { capture } = this.#started
@@ -231,6 +252,11 @@ export class PrimaryMode {
       checksums: capture.checksums,
       identity,
     }
+  }
+
+  #release(): void {
+    this.#checkpointConnection.close()
+    this.#started.guards.close()
   }
 
   #run(batch: Parameters<typeof commitBatch>[0]): 'ran' | 'busy' {
@@ -291,82 +317,22 @@ export class PrimaryMode {
   #fail(error: unknown): void {
     if (this.#failure !== undefined) return
     this.#failure = error
-    const { store, onFailure } = this.#options
-    this.#queue.stop(
-      new ClusterError('DATABASE_STOPPED', `database "${store.options.name}" takes no writes on this node`, {
-        cause: error,
-        details: { reason: error instanceof Error ? error.message : String(error) },
-        hint: 'Restart the node: it compares the database with its log and goes on from what is durable.',
-      }),
-    )
-    onFailure(error)
+    this.#queue.stop(this.#stopped())
+    this.#options.onFailure(error)
   }
-}
 
-function errorIn(outcome: JobOutcome): unknown {
-  return outcome.kind === 'failed'
-    ? outcome.error
-    : new InvariantError('a job was settled with the outcome of another kind')
-}
-
-/**
- * Everything that has to happen between finding where the file stands and the first commit.
- * `undefined`: the log is ahead of the file.
- */
-function start(options: PrimaryModeOptions, file: OpenFile, standing: Standing): Started | undefined {
-  const { store, epoch, nodeId } = options
-  if (standing.kind === 'known' && !samePosition(standing.position, store.log.tail.position)) return undefined
-  const { clock, name, warn } = store.options
-  const { log } = store
-  const guards = new WalGuards([file.connect(), file.connect()])
-  try {
-    guards.open()
-    const { checksum } = file.checksums
-    const common = { files: file.files, guards, checksums: file.checksums, pageSize: file.pageSize, nodeId, clock }
-    const captureFrom = (position: Position): WalCapture =>
-      new WalCapture({ ...common, position, cursor: cursorNow(file.files) })
-
-    if (standing.kind === 'known') {
-      log.recordEpochStart({ epoch, firstTxid: nextTxid(standing.position.txid), checksumBefore: checksum })
-      return { file, guards, capture: captureFrom(standing.position), position: standing.position }
-    }
-
-    const before = log.tail.position
-    log.recordEpochStart({
-      epoch,
-      firstTxid: nextTxid(before.txid),
-      checksumBefore: before.txid === 0n ? NO_CHECKSUM : before.checksum,
-    })
-    if (standing.kind === 'unknown') {
-      const continuity = openCursor(file.files, lastRecord(store), file.pageSize)
-      const fromStart = standing.isFileAtTail ? cursorAtStart(headerNow(file.files)) : undefined
-      const cursor = continuity.kind === 'continues' ? continuity.cursor : fromStart
-      if (cursor !== undefined) {
-        // The page checksums are already those after these commits; capturing sets the same values again.
-        const capture = new WalCapture({ ...common, position: before, cursor })
-        const record = capture.captureMerged({ syncWalFirst: true })
-        if (record !== undefined && record.postApply.checksum === checksum) {
-          log.append([{ epoch, record }])
-          log.syncNow()
-          return { file, guards, capture, position: record.postApply }
-        }
-      }
-      warn(
-        'history-restarted',
-        `database "${name}": its file does not continue its log; replicas will be seeded again`,
-        {
-          log: formatPosition(before),
-          reason: continuity.kind === 'broken' ? continuity.reason : 'other-checksum',
-        },
-      )
-    }
-    // This state exists only as a snapshot, not as a record.
-    const position: Position = { txid: nextTxid(before.txid), checksum }
-    log.reset({ position, epoch })
-    return { file, guards, capture: captureFrom(position), position }
-  } catch (error) {
-    guards.close()
-    throw error
+  #stopped(): ClusterError {
+    const error = this.#failure
+    const reason = error instanceof Error ? error.message : String(error)
+    return new ClusterError(
+      'DATABASE_STOPPED',
+      `database "${this.#options.store.options.name}" takes no writes on this node`,
+      {
+        cause: error,
+        details: { reason },
+        hint: 'Remove the cause (is the disk full?): the node tries by itself, and goes on from what is durable.',
+      },
+    )
   }
 }
 
@@ -385,7 +351,12 @@ function requireFile(store: DatabaseStore): void {
   )
 }
 
-function lastRecord(store: DatabaseStore): LtxRecord | undefined {
-  const { log } = store
-  return log.recordCount === 0 ? undefined : log.readRecord(log.tail.position.txid)?.record
+function rollback(anchor: Connection): void {
+  if (anchor.inTransaction) anchor.exec('ROLLBACK')
+}
+
+function errorIn(outcome: JobOutcome): unknown {
+  return outcome.kind === 'failed'
+    ? outcome.error
+    : new InvariantError('a job was settled with the outcome of another kind')
 }

@@ -6,17 +6,21 @@
  *   checksums are trusted.
  * - Otherwise every page is hashed, and the rolling checksum tells where the file stands,
  *   because a published version always ends at a record boundary. The log may be ahead of it; what is then missing is applied
- *   by the caller. A checksum that no record has means commits that died before they were logged, or another history. The file
- *   without its WAL may then still be as the log left it: that proves that the WAL holds what came after, and nothing else.
+ *   by the caller. A checksum that no record has means commits that died before they were logged, or another history. When the
+ *   WAL still holds the newest record, or the file without its WAL is as the log left it, the WAL holds what came after; hashing
+ *   the database as of that record proves that nothing else is different.
  *
  * Relies on: the caller holds the write lock until it has decided; the log's torn tail was cut before.
  */
 import { livePageMap } from '../../capture/live-page-map.ts'
-import { headerNow } from '../../capture/wal-continuity.ts'
+import { type BrokenReason, headerNow, openCursor } from '../../capture/wal-continuity.ts'
+import { cursorAtStart, type WalCursor } from '../../capture/wal-cursor.ts'
 import { sameIdentity } from '../../files/disk.ts'
 import type { LiveFiles } from '../../files/live-files.ts'
 import type { SavedState } from '../../log/saved-state.ts'
 import type { TransactionLog } from '../../log/transaction-log.ts'
+import { isClusterError } from '../../errors/cluster-error.ts'
+import type { LtxRecord } from '../../ltx/ltx-record.ts'
 import type { PageChecksums } from '../../ltx/page-checksums.ts'
 import { type Position, samePosition } from '../../position/position.ts'
 import { hashPages } from '../../snapshot/page-hasher.ts'
@@ -30,9 +34,23 @@ export type Standing =
   /** The log has no record after which the database was like this. */
   | {
       readonly kind: 'unknown'
-      /** Without the frames of its WAL it is as after the newest record. */
-      readonly isFileAtTail: boolean
+      /** Of the database as it is. */
+      readonly now: PageChecksums
+      /** Behind which frame of the WAL came what the log does not have; or why nothing can be said of that. */
+      readonly continuation: Continuation | BrokenReason
     }
+
+export interface Continuation {
+  /** Right after the newest record. */
+  readonly cursor: WalCursor
+  /** The WAL still holds that record: the node that wrote it is this one. */
+  readonly isOwnRecord: boolean
+  /**
+   * The page checksums of the database as of the newest record, which they prove. `undefined` when it cannot be looked at any
+   * more, because what came later was already copied into the file, or because the file is damaged.
+   */
+  readonly before: PageChecksums | undefined
+}
 
 export interface StandingQuestion {
   readonly files: LiveFiles
@@ -57,9 +75,51 @@ export async function findStanding(
   if (log.tail.position.txid === 0n) return { standing: { kind: 'unlogged' }, checksums }
   const position = log.findChecksum(checksums.checksum)
   if (position !== undefined) return { standing: { kind: 'known', position }, checksums }
-  if (header.mxFrame === 0) return { standing: { kind: 'unknown', isFileAtTail: false }, checksums }
-  const withoutWal = await hashPages({ databaseFd, walFd, pageSize, pageCount: inFile, wal: packPageMap(new Map()) })
-  return { standing: { kind: 'unknown', isFileAtTail: withoutWal.checksum === log.tail.position.checksum }, checksums }
+  const continuation = await findContinuation(question, inFile)
+  return { standing: { kind: 'unknown', now: checksums, continuation }, checksums }
+}
+
+/** Looks for the newest record's place: in the WAL, or as the state of the file without it. */
+async function findContinuation(
+  { files, log, pageSize }: StandingQuestion,
+  inFile: number,
+): Promise<Continuation | BrokenReason> {
+  const { databaseFd, walFd } = files
+  const stateAt = async (pageCount: number, frame: number): Promise<PageChecksums | undefined> => {
+    const wal = packPageMap(livePageMap(files, frame, 0))
+    const state = await undefinedIfCorrupt(hashPages({ databaseFd, walFd, pageSize, pageCount, wal }))
+    return state?.checksum === log.tail.position.checksum ? state : undefined
+  }
+  const lastRecord = newestRecord(log)
+  const continuity = openCursor(files, lastRecord, pageSize)
+  if (lastRecord !== undefined && continuity.kind === 'continues') {
+    const before = await stateAt(lastRecord.commit, continuity.cursor.frame)
+    return { cursor: continuity.cursor, isOwnRecord: true, before }
+  }
+  const reason = continuity.kind === 'broken' ? continuity.reason : 'no-record'
+  const header = headerNow(files)
+  if (header.mxFrame === 0) return reason
+  const before = await stateAt(inFile, 0)
+  return before === undefined ? reason : { cursor: cursorAtStart(header), isOwnRecord: false, before }
+}
+
+function newestRecord(log: TransactionLog): LtxRecord | undefined {
+  try {
+    return log.recordCount === 0 ? undefined : log.readRecord(log.tail.position.txid)?.record
+  } catch (error) {
+    if (isClusterError(error, 'CORRUPT_DATA')) return undefined // damaged since it was verified at the start
+    throw error
+  }
+}
+
+/** A file too short for the state is not in it. */
+async function undefinedIfCorrupt<T>(work: Promise<T>): Promise<T | undefined> {
+  try {
+    return await work
+  } catch (error) {
+    if (isClusterError(error, 'CORRUPT_DATA')) return undefined
+    throw error
+  }
 }
 
 /** The pages of a database that nobody writes to, as a reader that begins now would see them. */

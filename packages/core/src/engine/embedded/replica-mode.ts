@@ -32,9 +32,10 @@ import { nextTxid } from '../../position/txid.ts'
 import { type ReceivedSnapshot, SnapshotReceiver } from '../../snapshot/snapshot-receiver.ts'
 import { writeDifference } from '../../snapshot/snapshot-writer.ts'
 import type { Connection } from '../../sqlite/connection.ts'
+import { isBusy, isSqliteError, isUnreadable } from '../../sqlite/sqlite-error.ts'
 import type { SnapshotIntake, StreamGreeting, StreamReceiver } from '../../stream/stream-receiver.ts'
 import { ApplyPipeline } from './apply-pipeline.ts'
-import type { ClosingState, DatabaseStore, OpenFileOptions } from './database-store.ts'
+import type { ClosingState, DatabaseStore, OpenFile, OpenFileOptions } from './database-store.ts'
 import { findParting, reportParting } from './parting.ts'
 import { pinnedNow, type Standing } from './recovery.ts'
 import { SeedMarker } from './seed-marker.ts'
@@ -43,6 +44,8 @@ export interface ReplicaModeOptions {
   readonly store: DatabaseStore
   readonly reports: DivergenceStore
   readonly tracker: PositionTracker
+  /** A file that SQLite cannot open any more is moved away, and another one fetched. Else it is refused. */
+  readonly mayGiveUpFile: boolean
   /** The database can be read from now on. */
   onReady(): void
   /** It cannot, or not any more, until a snapshot came. */
@@ -82,13 +85,79 @@ export class ReplicaMode implements StreamReceiver {
 
   /** Opens what is on disk and applies what the log has beyond it. Without a usable copy it waits to be seeded. */
   async open(): Promise<void> {
-    const { store, onReady, onSeeding, tracker } = this.#options
+    const { store, onSeeding } = this.#options
     if (!store.hasFile()) return onSeeding('there is no copy on this node yet')
-    const standing = await this.#openFile(undefined)
+    let standing: Standing
+    try {
+      standing = await this.#openFile(undefined)
+    } catch (error) {
+      // A file that was never this node's is somebody's: it is refused, and stays.
+      const isOurs = store.log.tail.position.txid > 0n
+      if (!isNoDatabase(error) || !isOurs || !this.#options.mayGiveUpFile) throw error
+      return this.#giveUpFile(error)
+    }
+    this.#follow(standing)
+  }
+
+  /** After the disk failed: finds out where file and log stand, as at a start, under readers. When it throws it may be tried again. */
+  async openAgain(): Promise<void> {
+    const { store, onDiverged } = this.#options
+    await this.#applying?.pipeline.stop()
+    if (!store.log.isUsable) await store.reopenLog()
+    if (store.isFileOpen) {
+      this.#stopApplying() // with the write lock, so that SQLite can put a half-written index right
+      try {
+        const examined = store.examine(
+          { takeLock: ReplicaWriteLock.take, releaseLock: (lock) => lock.release() },
+          (...found) => this.#beginApplying(...found),
+        )
+        this.#follow(await examined)
+      } catch (error) {
+        if (!isNoDatabase(error)) throw error
+        await this.#options.closeReaders()
+        this.#stopApplying()
+        store.closeFile(undefined)
+        this.#giveUpFile(error)
+      }
+    } else {
+      await this.open()
+    }
+    this.#stoppedBy = undefined
+    store.options.warn('resumed', `database "${store.options.name}" takes transactions again`, {
+      position: formatPosition(store.log.tail.position),
+    })
+    onDiverged() // the stream begins anew, from the position that is true now
+  }
+
+  /** The file is of no use: it is moved out of the way, and the primary sends another one. */
+  #giveUpFile(error: unknown): void {
+    const { store, onSeeding } = this.#options
+    const reason = messageOf(error)
+    const file = store.setAside()
+    store.options.warn(
+      'set-aside',
+      `database "${store.options.name}": its file is damaged, was moved to ${file}, and is fetched anew`,
+      {
+        file,
+        reason,
+      },
+    )
+    this.#needsSeed = true
+    onSeeding(reason)
+  }
+
+  #follow(standing: Standing): void {
+    const { store, onReady, tracker } = this.#options
     const applying = this.#applying
     assert(applying !== undefined, 'an open file has its applier')
-    if (standing.kind === 'known') applyLogged(applying.applier, store.log, standing.position)
-    else {
+    if (standing.kind === 'known') {
+      try {
+        applyLogged(applying.applier, store.log, standing.position)
+      } catch (error) {
+        if (!isClusterError(error, 'CORRUPT_DATA') && !isClusterError(error, 'POSITION_DIVERGED')) throw error
+        return this.#diverge(error)
+      }
+    } else {
       this.#isChanged = standing.kind === 'unknown'
       return this.#diverge(
         new ClusterError('POSITION_DIVERGED', 'the file on this node is in a state that its log does not know'),
@@ -154,7 +223,7 @@ export class ReplicaMode implements StreamReceiver {
     const receiver = new SnapshotReceiver(store.options.disk, store.spoolDirectory, base)
     return {
       data: (chunk) => receiver.data(chunk),
-      finish: async () => this.#install(await receiver.finish()),
+      finish: async () => this.#installOrStop(await receiver.finish()),
       abort: () => receiver.abort(),
     }
   }
@@ -224,22 +293,24 @@ export class ReplicaMode implements StreamReceiver {
   #openFile(known: OpenFileOptions<unknown>['known']): Promise<Standing> {
     const { store } = this.#options
     const takeLock = ReplicaWriteLock.take
-    return store.openFile({ known, takeLock }, (file, found, lock) => {
-      const { clock } = store.options
-      const { files, pageSize, checksums } = file
-      const standing = found.kind === 'known' ? found : (this.#halfSeeded(checksums) ?? found)
-      const checkpointer = file.connect({ synchronous: 'normal' })
-      try {
-        const position = standing.kind === 'known' ? standing.position : ZERO_POSITION
-        const options = resolveApplyOptions()
-        const applier = WalApplier.open({ files, checkpointer, checksums, position, pageSize, options, clock, lock })
-        this.#applying = { checkpointer, applier, pipeline: this.#newPipeline(applier) }
-        return standing
-      } catch (error) {
-        checkpointer.close()
-        throw error
-      }
-    })
+    return store.openFile({ known, takeLock }, (...found) => this.#beginApplying(...found))
+  }
+
+  #beginApplying(file: OpenFile, found: Standing, lock: ReplicaWriteLock): Standing {
+    const { clock } = this.#options.store.options
+    const { files, pageSize, checksums } = file
+    const standing = found.kind === 'known' ? found : (this.#halfSeeded(checksums) ?? found)
+    const checkpointer = file.connect({ synchronous: 'normal' })
+    try {
+      const position = standing.kind === 'known' ? standing.position : ZERO_POSITION
+      const options = resolveApplyOptions()
+      const applier = WalApplier.open({ files, checkpointer, checksums, position, pageSize, options, clock, lock })
+      this.#applying = { checkpointer, applier, pipeline: this.#newPipeline(applier) }
+      return standing
+    } catch (error) {
+      checkpointer.close()
+      throw error
+    }
   }
 
   #newPipeline(applier: WalApplier): ApplyPipeline {
@@ -311,7 +382,7 @@ export class ReplicaMode implements StreamReceiver {
       {
         cause: error,
         details: { reason: messageOf(error) },
-        hint: 'Remove the cause (is the disk full?) and restart the node.',
+        hint: 'Remove the cause (is the disk full?): the node tries by itself, and goes on from what it has.',
       },
     )
     store.options.warn('stopped', this.#stoppedBy.message, { reason: messageOf(error) })
@@ -341,6 +412,17 @@ export class ReplicaMode implements StreamReceiver {
       ...details,
     })
     onSeeding(reason)
+  }
+
+  /** What a disk that fails in the middle leaves is found out when the database is opened again. */
+  async #installOrStop(snapshot: ReceivedSnapshot): Promise<void> {
+    try {
+      await this.#install(snapshot)
+    } catch (error) {
+      const isOfDisk = isClusterError(error, 'STORAGE_FAILED') || isClusterError(error, 'DATABASE_STOPPED')
+      if (isOfDisk || (isSqliteError(error) && !isBusy(error))) this.#stop(error)
+      throw error
+    }
   }
 
   async #install(snapshot: ReceivedSnapshot): Promise<void> {
@@ -455,6 +537,11 @@ async function replacePages(applier: WalApplier, snapshot: ReceivedSnapshot, dis
   } finally {
     disk.close('seed.close-spool', fd)
   }
+}
+
+/** Neither SQLite nor we can make anything of the file, its WAL or its index. */
+function isNoDatabase(error: unknown): boolean {
+  return isClusterError(error, 'NOT_A_DATABASE') || isClusterError(error, 'CORRUPT_DATA') || isUnreadable(error)
 }
 
 function messageOf(error: unknown): string {
