@@ -111,6 +111,11 @@ export class WalApplier {
     return this.#checksums
   }
 
+  /** False after a failure half-way: give the write lock back, so that SQLite can put the index right, and open again. */
+  get isUsable(): boolean {
+    return this.#tail.isUsable
+  }
+
   /** Frames in the WAL; 0 when it is empty. */
   get walFrames(): number {
     return this.#tail.mxFrame

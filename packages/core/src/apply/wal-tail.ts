@@ -109,6 +109,11 @@ export class WalTail {
     return this.#addedCount
   }
 
+  /** False once an error left the state on disk uncertain. */
+  get isUsable(): boolean {
+    return this.#failure === undefined
+  }
+
   /** Throws `DATABASE_STOPPED` once an error left the state on disk uncertain. */
   assertUsable(): void {
     if (this.#failure === undefined) return

@@ -79,6 +79,11 @@ export class LiveFiles {
     return [...this.#connections].some((connection) => connection.open)
   }
 
+  /** This tracked connection is the only one that is open. */
+  isLast(connection: { readonly open: boolean }): boolean {
+    return [...this.#connections].every((other) => other === connection || !other.open)
+  }
+
   /** Closes the descriptors. Idempotent. Every connection of this process to the database must be closed already. */
   close(): void {
     if (this.#closed) return

@@ -191,7 +191,7 @@ export class DatabaseStore {
     this.#open = undefined
     const { disk } = this.options
     // With the last connection SQLite copies the WAL back and removes it, unless another process uses it.
-    if (state === undefined && !open.files.isInUse) {
+    if (state === undefined && open.files.isLast(open.anchor)) {
       closeKeepingWal(disk, this.databasePath, () => open.anchor.close())
     } else open.anchor.close()
     const identity = disk.identity('store.look', this.databasePath)

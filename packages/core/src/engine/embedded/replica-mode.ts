@@ -376,6 +376,8 @@ export class ReplicaMode implements StreamReceiver {
   /** The log or the database cannot be written to: what is there is served, nothing more is taken. */
   #stop(error: unknown): void {
     const { store, onStopped } = this.#options
+    // A header that is half written makes readers wait for whoever recovers it, and only without our lock they can.
+    if (this.#applying?.applier.isUsable === false) this.#applying.applier.close()
     this.#stoppedBy = new ClusterError(
       'DATABASE_STOPPED',
       `database "${store.options.name}" takes no more transactions on this node`,
