@@ -69,13 +69,17 @@ export async function findStanding(
     return { standing: { kind: 'known', position: trusted.position }, checksums: trusted.checksums }
   }
   const inFile = Math.floor(files.disk.sizeBytes('store.size', files.databaseFd) / pageSize)
-  const { databaseFd, walFd } = files
   // An empty WAL's index does not know the size of the database.
   const checksums = await hashPages(pinnedNow(files, pageSize, header.mxFrame > 0 ? header.pageCount : inFile))
   if (log.tail.position.txid === 0n) return { standing: { kind: 'unlogged' }, checksums }
   const position = log.findChecksum(checksums.checksum)
-  if (position !== undefined) return { standing: { kind: 'known', position }, checksums }
+  if (position !== undefined && samePosition(position, log.tail.position)) {
+    return { standing: { kind: 'known', position }, checksums }
+  }
   const continuation = await findContinuation(question, inFile)
+  // As it once was: because the file is behind the log, or because commits after the newest record brought that state back.
+  const isLater = typeof continuation !== 'string' && continuation.isOwnRecord && continuation.before !== undefined
+  if (position !== undefined && !isLater) return { standing: { kind: 'known', position }, checksums }
   return { standing: { kind: 'unknown', now: checksums, continuation }, checksums }
 }
 
