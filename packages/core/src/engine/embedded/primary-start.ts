@@ -138,7 +138,9 @@ class Start {
   #beginHistory(): WalCapture {
     if (this.#parts.announced !== undefined) throw this.#cannotGoOn()
     this.#requireIntact()
-    return this.#snapshotHere()
+    // It had epochs, so it had records, too; an empty one may have died between the two.
+    const isLost = this.#log.epochTable().length > 0 && this.#file.checksums.pageCount > 1
+    return isLost ? this.#restartHistory('no-record') : this.#snapshotHere()
   }
 
   /** The state that is here exists only as a snapshot, not as a record. */
