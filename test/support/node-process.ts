@@ -14,6 +14,7 @@ import {
   type NodeStatus,
   type Outcome,
   type Position,
+  type ResolveOptions,
   type SqlStatement,
   type SqlValue,
   type WriteOptions,
@@ -44,6 +45,12 @@ export type NodeCommand =
       readonly database: string
       readonly statements: readonly SqlStatement[]
       readonly options: WriteOptions | undefined
+    }
+  | {
+      readonly kind: 'resolve'
+      readonly database: string
+      readonly requestId: string
+      readonly options: ResolveOptions | undefined
     }
   /** All rows of a read, as arrays of values. */
   | { readonly kind: 'read'; readonly database: string; readonly sql: string; readonly params: readonly SqlValue[] }
@@ -148,6 +155,8 @@ class Commands {
         const answer = await this.#database(command.database).batch(command.statements, command.options)
         return { position: answer.position, replayed: answer.replayed } satisfies NodeReceipt
       }
+      case 'resolve':
+        return this.#database(command.database).resolve(command.requestId, command.options)
       case 'read': {
         const statement = this.#database(command.database).prepare(command.sql).raw()
         return statement.all(...command.params)

@@ -7,7 +7,15 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import path from 'node:path'
-import type { ClusterWarning, Outcome, SqlStatement, SqlValue, WriteOptions } from '@litefleet/core'
+import type {
+  ClusterWarning,
+  Outcome,
+  ResolvedWrite,
+  ResolveOptions,
+  SqlStatement,
+  SqlValue,
+  WriteOptions,
+} from '@litefleet/core'
 import { type CrashMoment, type DiskMethod, type FaultRule, GROWING, type SeenOperation } from './fault-disk.ts'
 import type {
   NodeCall,
@@ -122,6 +130,11 @@ export class ProcessNode {
 
   run(database: string, sql: string, params?: readonly SqlValue[], options?: WriteOptions): Promise<NodeReceipt> {
     return this.batch(database, [params === undefined ? { sql } : { sql, params }], options)
+  }
+
+  /** What became of a write. */
+  resolve(database: string, requestId: string, options?: ResolveOptions): Promise<ResolvedWrite> {
+    return this.#call({ kind: 'resolve', database, requestId, options }) as Promise<ResolvedWrite>
   }
 
   /** A local read; rows as arrays of values. */
