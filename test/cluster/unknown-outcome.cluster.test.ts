@@ -49,7 +49,7 @@ test.each([
   ['after', 'SQLite and the log have it'],
 ] as const)(
   'killed right after the commit (%s the append: %s), the primary lets everybody know that it was applied',
-  async (when) => {
+  async (when, _) => {
     await using cluster = await start()
     await cluster.primary.crashAt('log.append', { when })
     const id = await unknownOf(insert(cluster.node(1), 'x', { timeoutMs: HURRY_MS }), 'sending')

@@ -37,6 +37,12 @@ export class ClusterError extends Error {
     this.summary = message
   }
 
+  /** Of the write, if it had one: what `database.resolve` and the option `requestId` take. */
+  get requestId(): string | undefined {
+    const id = this.details['requestId']
+    return typeof id === 'string' ? id : undefined
+  }
+
   /** The same failure with more details, and a hint; those it has stay as they are. */
   withDetails(more: Readonly<Record<string, unknown>>, moreHint?: string): ClusterError {
     const { cause, stack, hint = moreHint } = this

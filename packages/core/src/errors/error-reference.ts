@@ -26,6 +26,8 @@ Generated from \`packages/core/src/errors/error-table.ts\`; \`pnpm docs\` writes
 
 Every operational failure is a \`ClusterError\` with one of these codes. \`outcome\` says what became of the write, if there was one;
 \`retry\` whether to repeat it. \`details\` carry facts (positions, names, the answer of an applied write), \`hint\` what to do about it.
+Those of a write carry \`details.requestId\` (also \`error.requestId\`) if it had one, and \`details.phase\`, how far it had come
+([unknown outcomes](unknown-outcomes.md)).
 SQLite's own errors are not wrapped: they arrive as better-sqlite3's \`SqliteError\`, on whichever node the call was made.
 
 | Code | Meaning | The write is | Retry |

@@ -175,23 +175,24 @@ export const errorTable = {
   REQUEST_TOO_OLD: {
     outcome: 'unknown',
     retry: 'never',
-    meaning: 'The request is older than the ledger remembers; it was not run now.',
+    meaning: 'The request is older than the ledger remembers; it was not run now, and may have been applied long ago.',
   },
   LEDGER_FULL: {
     outcome: 'not-applied',
     retry: 'after-backoff',
-    meaning: 'The request ledger reached its size bound.',
+    meaning: 'The request ledger reached its size bound (`ledger` options); it has room again as requests grow old.',
   },
   ANSWER_DROPPED: {
     outcome: 'applied',
     retry: 'never',
-    meaning: 'The write was applied before; its answer was too large to be kept.',
+    meaning: 'The write was applied; its answer was too large to be kept or sent.',
   },
   // writes: after the fact
   WRITE_OUTCOME_UNKNOWN: {
     outcome: 'unknown',
     retry: 'same-request-id',
-    meaning: 'The write was sent or committed, but its fate is not known here.',
+    meaning:
+      'The write was sent or committed, but its fate is not known here; `database.resolve(error.requestId)` finds out.',
   },
   CALL_OUTCOME_UNKNOWN: {
     outcome: 'unknown',
