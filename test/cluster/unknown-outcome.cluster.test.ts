@@ -45,11 +45,11 @@ async function unknownOf(write: Promise<unknown>, phase: string): Promise<string
 }
 
 test.each([
-  ['before', 'SQLite has it, the log has not'],
-  ['after', 'SQLite and the log have it'],
+  { when: 'before', where: 'SQLite has it, the log has not' },
+  { when: 'after', where: 'SQLite and the log have it' },
 ] as const)(
-  'killed right after the commit (%s the append: %s), the primary lets everybody know that it was applied',
-  async (when, _) => {
+  'killed right after the commit ($where), the primary lets everybody know that it was applied',
+  async ({ when }) => {
     await using cluster = await start()
     await cluster.primary.crashAt('log.append', { when })
     const id = await unknownOf(insert(cluster.node(1), 'x', { timeoutMs: HURRY_MS }), 'sending')
