@@ -106,8 +106,13 @@ export class ProcessCluster implements AsyncDisposable {
 
   /** Of the node that is the primary for whoever is started from now on. */
   get primaryUrl(): string {
-    const ports = this.#ports.get(this.#primaryIndex)
-    if (ports === undefined) throw new Error(`node ${this.#primaryIndex} was never started`)
+    return this.urlOf(this.#primaryIndex)
+  }
+
+  /** Of a node that was started before. */
+  urlOf(index: number): string {
+    const ports = this.#ports.get(index)
+    if (ports === undefined) throw new Error(`node ${index} was never started`)
     return `http://${ports.host}:${ports.http}`
   }
 
@@ -195,9 +200,14 @@ export class ProcessCluster implements AsyncDisposable {
     const { end = 'stop', except = [] } = options
     const restarted = this.indexes.filter((index) => !except.includes(index) && this.node(index).isAlive)
     await Promise.all(restarted.map((index) => (end === 'stop' ? this.node(index).stop() : this.node(index).kill())))
-    this.#primaryIndex = to
+    this.appointPrimary(to)
     await this.startNode(to)
     for (const index of restarted) if (index !== to) await this.startNode(index)
+  }
+
+  /** Another node is the primary for whoever is started from now on; those that run are not told. */
+  appointPrimary(index: number): void {
+    this.#primaryIndex = index
   }
 
   /** Starts a node as a primary, though another one is: by mistake, or because nobody told it. */
@@ -287,10 +297,10 @@ export class ProcessCluster implements AsyncDisposable {
     return Number(position.txid) - logRecords
   }
 
-  async close(): Promise<void> {
+  async close(options: { readonly keepsFiles?: boolean } = {}): Promise<void> {
     await Promise.all([...this.#all].map((node) => node.kill()))
     await Promise.all([...this.#links.values()].map((link) => link.close()))
-    rmSync(this.directory, { recursive: true, force: true })
+    if (options.keepsFiles !== true) rmSync(this.directory, { recursive: true, force: true })
   }
 
   [Symbol.asyncDispose](): Promise<void> {

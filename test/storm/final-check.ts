@@ -1,0 +1,166 @@
+/**
+ * What a storm must have left, once the machine is whole again: the oracles.
+ *
+ * Order: everybody healthy → everybody level → byte-equal → what is there is compared with what was told, and what is not there with the
+ * reports → the reports are replayed, twice → compared again, byte-equal again.
+ */
+import { differingPages, imageOf, integrityOf } from '../support/images.ts'
+import { within } from './bounded.ts'
+import type { Fleet } from './fleet.ts'
+import { type FoundReport, isMissing, readReports, replay, type ReplayCount, writeIdOf } from './reports.ts'
+import { ALL_IDS, COUNTS, DATABASE, STREAMS } from './storm-schema.ts'
+import type { Write, WriteBook } from './write-book.ts'
+
+const SETTLE_MS = 90_000
+const ASK_MS = 60_000
+
+export interface LossCount {
+  readonly reports: number
+  readonly transactions: number
+  /** Acknowledged writes that the history kept did not have, all of them in reports. */
+  lost: number
+  /** Of these, whose transaction had been pruned from the log before, as a report says. */
+  pruned: number
+  replay: ReplayCount | undefined
+}
+
+export class FinalCheck {
+  readonly #fleet: Fleet
+  readonly #book: WriteBook
+  readonly #hasLossyMoves: boolean
+
+  constructor(fleet: Fleet, book: WriteBook, hasLossyMoves: boolean) {
+    this.#fleet = fleet
+    this.#book = book
+    this.#hasLossyMoves = hasLossyMoves
+  }
+
+  /** The machine is whole again, and every node runs. */
+  async heal(): Promise<void> {
+    const fleet = this.#fleet
+    for (const index of fleet.indexes) for (const link of fleet.cluster.linksOf(index)) link.heal()
+    for (const index of fleet.indexes) {
+      const node = fleet.serving(index)
+      node?.resume()
+      if (node !== undefined) await within(ASK_MS, 'clear', node.clearFaults()).catch(() => undefined)
+      if (fleet.serving(index) === undefined)
+        await fleet.exclusively([index], async () => void (await fleet.start(index)))
+    }
+  }
+
+  async run(): Promise<LossCount> {
+    await this.#expectEqual()
+    const reports = readReports(this.#fleet)
+    const loss: LossCount = {
+      reports: reports.length,
+      transactions: reports.reduce((sum, { report }) => sum + spanOf(report.transactions), 0),
+      lost: 0,
+      pruned: 0,
+      replay: undefined,
+    }
+    const pruned = await this.#compareBefore(reports, loss)
+    loss.replay = await replay(this.#fleet, reports)
+    const again = await replay(this.#fleet, reports)
+    if (again.ran > 0) this.#fleet.log.finding(`a second replay ran ${again.ran} requests again`)
+    await this.#compareAfter(pruned)
+    await this.#expectEqual()
+    return loss
+  }
+
+  /** I9: the same bytes everywhere, and nothing wrong with them. */
+  async #expectEqual(): Promise<void> {
+    const { cluster, log, replicas, primaryIndex } = this.#fleet
+    if (!(await this.#fleet.settle(replicas, SETTLE_MS))) {
+      for (const index of this.#fleet.indexes) {
+        const state = await this.#fleet.stateOf(index)
+        log.line(`node ${index} stands at ${await this.#fleet.standOf(index)}, ${state}`)
+      }
+      throw new Error('the nodes do not come to where the primary is')
+    }
+    const { pageSize } = await cluster.primary.facts(DATABASE)
+    const image = imageOf(cluster.fileOf(primaryIndex))
+    for (const index of this.#fleet.indexes) {
+      const different = differingPages(image, imageOf(cluster.fileOf(index)), pageSize)
+      if (different !== '') log.finding(`node ${index} differs from the primary: ${different}`)
+      const integrity = integrityOf(cluster.fileOf(index))
+      if (integrity !== 'ok') log.finding(`node ${index}: ${String(integrity)}`)
+    }
+  }
+
+  /** Answers the writes that no report can bring back. */
+  async #compareBefore(reports: readonly FoundReport[], loss: LossCount): Promise<ReadonlySet<number>> {
+    const { log } = this.#fleet
+    const present = await this.#present()
+    const reported = new Set(reports.flatMap(({ requests }) => requests.map(writeIdOf)))
+    const pruned = new Set<number>()
+    for (const write of this.#book.acknowledged) {
+      if (present.has(write.id)) continue
+      loss.lost++
+      const what = describe(write)
+      if (!this.#hasLossyMoves) log.finding(`${what} is lost, and the primary never moved`)
+      else if (write.isEverywhere && write.fate === 'applied')
+        log.finding(`${what} is lost, and was durable on every node`)
+      if (reported.has(write.id)) continue
+      const isPruned = reports.some((report) => [...write.txids].some((txid) => isMissing(report, txid)))
+      if (isPruned) {
+        pruned.add(write.id)
+        loss.pruned++
+      } else log.finding(`${what} is lost, and in no report`)
+    }
+    return pruned
+  }
+
+  async #compareAfter(pruned: ReadonlySet<number>): Promise<void> {
+    const { log } = this.#fleet
+    const present = await this.#present()
+    for (const write of this.#book.writes) {
+      const times = present.get(write.id) ?? 0
+      const [least, most] = pruned.has(write.id) ? [0, 1] : this.#allowedTimes(write)
+      if (times < least || times > most) log.finding(`${describe(write)} exists ${times} times in the end`)
+    }
+    for (const id of present.keys()) if (this.#book.get(id) === undefined) log.finding(`write ${id} was made by nobody`)
+    const { primary } = this.#fleet.cluster
+    const [counts] = await primary.read(DATABASE, COUNTS)
+    if (counts?.[0] !== counts?.[1])
+      log.finding(`version ${String(counts?.[0])} with ${String(counts?.[1])} entries in the end`)
+    if (pruned.size > 0) return
+    for (const [stream, count, last] of await primary.read(DATABASE, STREAMS))
+      if (count !== last)
+        log.finding(`stream ${String(stream)} has ${String(count)} rows up to ${String(last)} in the end`)
+  }
+
+  #allowedTimes(write: Write): readonly [least: number, most: number] {
+    switch (write.fate) {
+      case 'applied':
+      case 'late':
+        return [1, 1]
+      case 'refused':
+        return [0, 0]
+      case 'abandoned':
+        return [0, this.#book.mayExistThoughAbandoned(write) ? 1 : 0]
+      default:
+        return [0, 1]
+    }
+  }
+
+  /** How often each write took effect. */
+  async #present(): Promise<ReadonlyMap<number, number>> {
+    const times = new Map<number, number>()
+    for (const [value] of await this.#fleet.cluster.primary.read(DATABASE, ALL_IDS)) {
+      const id = Number(value)
+      times.set(id, (times.get(id) ?? 0) + 1)
+      if (times.get(id) === 2) this.#fleet.log.finding(`write ${id} took effect twice`)
+    }
+    return times
+  }
+}
+
+function spanOf(range: { readonly first: bigint; readonly last: bigint } | undefined): number {
+  return range === undefined ? 0 : Number(range.last - range.first) + 1
+}
+
+function describe({ id, workload, level, identity, fate, recoveredBy, attempts }: Write): string {
+  const known = recoveredBy === undefined ? '' : ` by ${recoveredBy}`
+  const asked = typeof level === 'string' ? level : `replicas:${level.replicas}`
+  return `write ${id} (${workload}, ${asked}, id: ${identity}, ${fate}${known}, ${attempts} attempts)`
+}

@@ -1,0 +1,203 @@
+/**
+ * The nodes of a storm, to be ended and started again by several faults at once.
+ *
+ * Promises: what one fault does to a node as a process is finished before another one may (`exclusively`); every start, stop and wait is
+ * bounded; a node that does not come up after `START_ATTEMPTS` is a finding. A node keeps its wrong clock over restarts.
+ */
+import type { ClusterOptions, LogOptions } from '@litefleet/core'
+import type { FaultRule } from '../support/fault-disk.ts'
+import { ProcessCluster } from '../support/process-cluster.ts'
+import type { ProcessNode } from '../support/process-node.ts'
+import { until, within } from './bounded.ts'
+import type { StormLog } from './storm-log.ts'
+import { DATABASE, STORM_SCHEMA } from './storm-schema.ts'
+
+const START_ATTEMPTS = 5
+const STOP_MS = 45_000
+const ASK_MS = 30_000
+
+/** The lease of a node that is started: as the fleet is, a primary whatever the others are, or a replica of this one. */
+export type StartAs = 'as appointed' | 'a primary' | { readonly follower: number }
+
+export class Fleet {
+  readonly cluster: ProcessCluster
+  readonly #log: StormLog
+  readonly #turns: Promise<unknown>[] = []
+  readonly #serving = new Set<number>()
+  readonly #skewsMs: number[] = []
+  /** Nodes that had to be started again by hand, because a database had stopped for good. */
+  mended = 0
+
+  private constructor(cluster: ProcessCluster, log: StormLog) {
+    this.cluster = cluster
+    this.#log = log
+  }
+
+  static async start(nodes: number, retention: LogOptions, makeLog: (directory: string) => StormLog): Promise<Fleet> {
+    const cluster = new ProcessCluster({ database: DATABASE, links: true, log: retention })
+    try {
+      const fleet = new Fleet(cluster, makeLog(cluster.directory))
+      for (let index = 0; index < nodes; index++) await fleet.start(index)
+      await cluster.primary.batch(DATABASE, STORM_SCHEMA, { await: 'all', timeoutMs: 60_000 })
+      await cluster.settle(...fleet.replicas)
+      return fleet
+    } catch (error) {
+      await cluster.close()
+      throw error
+    }
+  }
+
+  get size(): number {
+    return this.cluster.indexes.length
+  }
+
+  get indexes(): readonly number[] {
+    return this.cluster.indexes
+  }
+
+  get log(): StormLog {
+    return this.#log
+  }
+
+  get replicas(): readonly number[] {
+    return this.indexes.filter((index) => index !== this.cluster.primaryIndex)
+  }
+
+  get primaryIndex(): number {
+    return this.cluster.primaryIndex
+  }
+
+  /** The process of a node, when it lives and has been ready. */
+  serving(index: number): ProcessNode | undefined {
+    if (!this.#serving.has(index)) return undefined
+    const node = this.cluster.node(index)
+    return node.isAlive ? node : undefined
+  }
+
+  /** How often a node gave up its history, over its restarts. */
+  divergedOf(index: number): number {
+    return this.cluster.warnings.filter(
+      ({ node, name }) => node === index && (name === 'diverged' || name === 'seeded-again'),
+    ).length
+  }
+
+  /** Nobody else ends or starts these nodes meanwhile. */
+  async exclusively<T>(indexes: readonly number[], work: () => Promise<T>): Promise<T> {
+    const before = Promise.all(indexes.map((index) => this.#turns[index] ?? Promise.resolve()))
+    const done = before.then(work)
+    const settled = done.catch(() => undefined)
+    for (const index of indexes) this.#turns[index] = settled
+    return done
+  }
+
+  async kill(index: number): Promise<void> {
+    this.#serving.delete(index)
+    await this.cluster.node(index).kill()
+  }
+
+  /** In good order; what does not end so is killed. */
+  async stop(index: number): Promise<void> {
+    const node = this.cluster.node(index)
+    this.#serving.delete(index)
+    try {
+      if (node.isAlive) await within(STOP_MS, `the stop of node ${index}`, node.stop())
+    } catch (error) {
+      this.#log.line(`node ${index} did not stop in good order: ${messageOf(error)}`)
+    }
+    await node.kill()
+  }
+
+  /** Until it serves. Throws when it does not after several attempts. */
+  async start(index: number, as: StartAs = 'as appointed'): Promise<ProcessNode> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.#tryStart(index, as, [])
+      } catch (error) {
+        this.#log.line(`node ${index} did not start: ${messageOf(error).slice(0, 400)}`)
+        if (attempt < START_ATTEMPTS) continue
+        throw new Error(`node ${index} does not start: ${messageOf(error)}`, { cause: error })
+      }
+    }
+  }
+
+  /** One attempt on a disk with faults; whether it serves. Then the disk is whole again. */
+  async startDespite(index: number, faults: readonly FaultRule[]): Promise<boolean> {
+    try {
+      const node = await this.#tryStart(index, 'as appointed', faults)
+      await node.clearFaults()
+      return node.isAlive
+    } catch {
+      await this.kill(index)
+      return false
+    }
+  }
+
+  async #tryStart(index: number, as: StartAs, faults: readonly FaultRule[]): Promise<ProcessNode> {
+    try {
+      const node = await this.cluster.startNode(index, this.#options(as), { skewMs: this.#skewsMs[index], faults })
+      this.#serving.add(index)
+      return node
+    } catch (error) {
+      await this.cluster.node(index).kill()
+      throw error
+    }
+  }
+
+  async skew(index: number, skewMs: number): Promise<void> {
+    this.#skewsMs[index] = skewMs
+    await this.serving(index)?.skewClock(skewMs)
+  }
+
+  /** The state of a node's database, `gone` when it cannot be asked. */
+  async stateOf(index: number): Promise<string> {
+    const node = this.serving(index)
+    if (node === undefined) return 'gone'
+    try {
+      return (await within(ASK_MS, `the status of node ${index}`, node.facts(DATABASE))).state
+    } catch {
+      return 'gone'
+    }
+  }
+
+  /** TXID and checksum of a node, empty when it cannot be asked. */
+  async standOf(index: number): Promise<string> {
+    const node = this.serving(index)
+    try {
+      if (node === undefined) return ''
+      const { position } = await within(ASK_MS, `the status of node ${index}`, node.facts(DATABASE))
+      return `${position.txid}/${position.checksum}`
+    } catch {
+      return ''
+    }
+  }
+
+  /** Whether these nodes came to where the primary is, in time. */
+  settle(indexes: readonly number[], ms: number): Promise<boolean> {
+    return until(ms, async () => {
+      const stands = await Promise.all([this.primaryIndex, ...indexes].map((index) => this.standOf(index)))
+      return stands[0] !== '' && stands.every((stand) => stand === stands[0])
+    })
+  }
+
+  /** Starts nodes again that a failed fault left behind, and those whose database stopped and did not come back by itself. */
+  async mend(index: number, stoppedSinceMs: number): Promise<void> {
+    await this.exclusively([index], async () => {
+      const state = await this.stateOf(index)
+      if (state !== 'stopped' && state !== 'gone') return
+      this.mended++
+      this.#log.line(`node ${index} is ${state} since ${Math.round(stoppedSinceMs)} ms: started again by hand`)
+      await this.stop(index)
+      await this.start(index)
+    })
+  }
+
+  #options(as: StartAs): Partial<ClusterOptions> {
+    if (as === 'as appointed') return {}
+    if (as === 'a primary') return { lease: { kind: 'static', primary: true } }
+    return { lease: { kind: 'static', primary: { url: this.cluster.urlOf(as.follower) } } }
+  }
+}
+
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}

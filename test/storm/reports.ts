@@ -1,0 +1,104 @@
+/**
+ * The divergence reports of all nodes of a storm: what was lost to the cluster's history, and how it comes back.
+ *
+ * Replay sends each request of a report through the primary as an ordinary write, under the id or key it had, in the order in which they were
+ * committed. A request without either gets a key made of where it stands in the report: a second replay does nothing again.
+ */
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import path from 'node:path'
+import {
+  decodeReport,
+  decodeRequestLine,
+  type DivergenceReport,
+  type DivergentRequest,
+  REPORT_FILE,
+  REQUESTS_FILE,
+} from '../../packages/core/src/divergence/divergence-report.ts'
+import { NodeError } from '../support/process-node.ts'
+import type { Fleet } from './fleet.ts'
+import { DATABASE } from './storm-schema.ts'
+
+export interface FoundReport {
+  readonly node: number
+  readonly report: DivergenceReport
+  readonly requests: readonly DivergentRequest[]
+}
+
+export interface ReplayCount {
+  requests: number
+  /** Had no effect before. */
+  ran: number
+  /** Had one already, in the history that was kept. */
+  known: number
+  /** Declared not applied meanwhile. */
+  abandoned: number
+  /** Too large to be kept in the report. */
+  withoutOperation: number
+}
+
+/** The oldest first. */
+export function readReports(fleet: Fleet): readonly FoundReport[] {
+  const found: FoundReport[] = []
+  for (const node of fleet.indexes) {
+    const directory = path.join(fleet.cluster.directoryOf(node), 'divergence')
+    if (!existsSync(directory)) continue
+    for (const name of readdirSync(directory)) {
+      const file = path.join(directory, name, REPORT_FILE)
+      // Without it a directory is no report yet.
+      if (name.startsWith('.') || !existsSync(file)) continue
+      const lines = path.join(directory, name, REQUESTS_FILE)
+      found.push({
+        node,
+        report: decodeReport(readFileSync(file), file),
+        requests: readFileSync(lines, 'utf8')
+          .split('\n')
+          .filter((line) => line !== '')
+          .map((line) => decodeRequestLine(line, lines)),
+      })
+    }
+  }
+  return found.toSorted((a, b) => a.report.foundAtMs - b.report.foundAtMs)
+}
+
+/** The write of the storm that a request was for. */
+export function writeIdOf({ operation }: DivergentRequest): number | undefined {
+  if (operation?.kind !== 'batch') return undefined
+  const [first] = operation.statements
+  const params = first?.params
+  if (!Array.isArray(params)) return undefined
+  return Number(first?.sql.includes('appended') ? params[2] : params[0])
+}
+
+/** Whether a report says that transactions of this TXID are missing from it. */
+export function isMissing({ report }: FoundReport, txid: bigint): boolean {
+  const { shared, transactions, here, missing } = report
+  if (missing === 0 || txid > here.txid || txid <= (shared?.txid ?? 0n)) return false
+  return transactions === undefined || txid < transactions.first || txid > transactions.last
+}
+
+export async function replay(fleet: Fleet, reports: readonly FoundReport[]): Promise<ReplayCount> {
+  const count: ReplayCount = { requests: 0, ran: 0, known: 0, abandoned: 0, withoutOperation: 0 }
+  const { primary } = fleet.cluster
+  for (const { report, requests } of reports) {
+    for (const [index, { operation, requestId, idempotencyKey }] of requests.entries()) {
+      count.requests++
+      if (operation?.kind !== 'batch') {
+        count.withoutOperation++
+        continue
+      }
+      const identity =
+        requestId === undefined
+          ? { idempotencyKey: idempotencyKey ?? `replay of ${report.id}, request ${index}` }
+          : { requestId }
+      try {
+        const { replayed } = await primary.batch(DATABASE, operation.statements, { timeoutMs: 30_000, ...identity })
+        if (replayed) count.known++
+        else count.ran++
+      } catch (error) {
+        if (!(error instanceof NodeError) || error.code !== 'REQUEST_ABANDONED') throw error
+        count.abandoned++
+      }
+    }
+  }
+  return count
+}
