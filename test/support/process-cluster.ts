@@ -245,7 +245,7 @@ export class ProcessCluster implements AsyncDisposable {
   /** The segments of a node's log, the oldest first. */
   segmentsOf(index: number): readonly string[] {
     const log = path.join(this.directoryOf(index), 'log')
-    const names = readdirSync(log).filter((name) => /^[0-9]+\.seg$/.test(name))
+    const names = readdirSync(log).filter((name) => /^[0-9a-f]{16}\.seg$/.test(name))
     return names.toSorted().map((name) => path.join(log, name))
   }
 

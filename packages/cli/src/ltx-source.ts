@@ -66,6 +66,22 @@ export async function* readLtxFile(file: string, withPages: boolean): AsyncGener
   }
 }
 
+/** The LTX of each transaction of a segment, verified. Throws `CORRUPT_DATA` as `readLtxFile`. */
+export async function* readLtxBytes(
+  segment: string,
+): AsyncGenerator<{ readonly txid: LtxHeader['minTxid']; readonly bytes: Buffer }> {
+  const handle = await open(segment, 'r')
+  try {
+    for await (const item of readLtxFile(segment, false)) {
+      if (item.kind !== 'ltx') continue
+      const offset = Number(item.source.slice(item.source.lastIndexOf('@') + 1)) + ENVELOPE_BYTES
+      yield { txid: item.ltx.header.minTxid, bytes: await readBytes(handle, offset, item.ltx.bytes) }
+    }
+  } finally {
+    await handle.close()
+  }
+}
+
 async function* readSegment(
   handle: FileHandle,
   file: string,

@@ -59,7 +59,7 @@ function viewOf(address: string, status: NodeStatus): NodeView {
 }
 
 function databaseView(database: DatabaseStatus): DatabaseView {
-  const { name, state, position, epoch, lagMs, logBytes, walBytes } = database
+  const { name, state, position, epoch, lagMs, logBytes, walBytes, divergences } = database
   return {
     name,
     state,
@@ -69,6 +69,7 @@ function databaseView(database: DatabaseStatus): DatabaseView {
     lagMs: lagMs ?? null,
     logBytes,
     walBytes,
+    divergences,
     replicas: database.replicas.map(({ nodeName, region, counted, durable, applied }) => ({
       name: nodeName,
       region,

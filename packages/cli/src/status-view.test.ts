@@ -10,6 +10,7 @@ const database = {
   lagMs: 0,
   logBytes: 1,
   walBytes: 2,
+  divergences: 0,
   replicas: [],
 }
 const gru: NodeView = { address: 'a:1', name: 'gru', region: 'sa', role: 'primary', databases: [database], error: null }
@@ -55,4 +56,12 @@ test('a node that does not answer, and one without databases, still have a line'
 
 test('a primary without replicas says none', () => {
   expect(formatStatusTable({ clusterId: 'x', nodes: [gru] })).toMatch(/ none$/)
+})
+
+test('a node that keeps divergence reports is named', () => {
+  const databases = [database, { ...database, name: 'a.db', divergences: 1 }, { ...database, divergences: 3 }]
+  expect(formatStatusTable({ clusterId: 'x', nodes: [{ ...gru, databases }] }).split('\n').slice(4)).toEqual([
+    'node gru keeps a divergence report of a.db: see litefleet divergence list there',
+    'node gru keeps 3 divergence reports of bank.db: see litefleet divergence list there',
+  ])
 })

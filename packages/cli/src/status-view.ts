@@ -23,6 +23,8 @@ export interface DatabaseView {
   readonly lagMs: number | null
   readonly logBytes: number
   readonly walBytes: number
+  /** Divergence reports on the node. */
+  readonly divergences: number
   readonly replicas: readonly ReplicaView[]
 }
 
@@ -68,7 +70,19 @@ export function formatStatusTable(view: ClusterView): string {
       formatReplicas(node, database),
     ])
   })
-  return formatTable(COLUMNS, rows)
+  return [formatTable(COLUMNS, rows), ...divergenceLines(view)].join('\n')
+}
+
+/** What somebody should look at. */
+function divergenceLines(view: ClusterView): readonly string[] {
+  return view.nodes.flatMap((node) =>
+    node.databases
+      .filter(({ divergences }) => divergences > 0)
+      .map(({ name, divergences }) => {
+        const what = divergences === 1 ? 'a divergence report' : `${divergences} divergence reports`
+        return `node ${node.name} keeps ${what} of ${name}: see litefleet divergence list there`
+      }),
+  )
 }
 
 function formatLag(node: NodeView, { lagMs }: DatabaseView): string {

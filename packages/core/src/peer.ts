@@ -2,6 +2,9 @@
  * The door for sister packages (server, CLI) and for tools that read a node's files. Not covered by semantic versioning: what is
  * here follows core's insides.
  */
+export { findReports, readReportedReplays, readReportedRequests } from './divergence/stored-reports.ts'
+export { COPY_FILE, REPLAY_FILE, replayLine } from './divergence/divergence-report.ts'
+export { operationToJson } from './request/plain-json.ts'
 export { sendResolve, sendWrite } from './forward/unary-client.ts'
 export { fetchStatus } from './peer/status-client.ts'
 export { loadPeerProtocol } from './peer/protocol.ts'
@@ -16,6 +19,8 @@ export {
   SEGMENT_HEADER_BYTES,
 } from './log/segment-format.ts'
 
+export type { DivergenceReport, DivergentRequest, Replay } from './divergence/divergence-report.ts'
+export type { StoredReport } from './divergence/divergence-store.ts'
 export type { RemoteWrite } from './forward/unary-client.ts'
 export type { ResolveAnswer, WriteAnswer } from './forward/write-call.ts'
 export type { UnaryOptions } from './peer/unary-call.ts'

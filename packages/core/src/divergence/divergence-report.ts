@@ -8,7 +8,9 @@
  *     copy.ltx          of a file that was changed outside the log: one LTX that leads from the primary's state to what stood here
  *     replay.jsonl      one line for each request that was run again (litefleet divergence replay)
  */
-import { ClusterError } from '../errors/cluster-error.ts'
+import path from 'node:path'
+import { ClusterError, isClusterError } from '../errors/cluster-error.ts'
+import type { Disk } from '../files/disk.ts'
 import { formatPosition, parsePosition, type Position } from '../position/position.ts'
 import { type Epoch, epoch } from '../position/epoch.ts'
 import { formatTxid, parseTxid, type Txid } from '../position/txid.ts'
@@ -19,6 +21,9 @@ import type { JournaledRequest } from '../request/request-journal.ts'
 export const REPORT_FILE = 'report.json'
 export const REQUESTS_FILE = 'requests.jsonl'
 export const COPY_FILE = 'copy.ltx'
+export const REPLAY_FILE = 'replay.jsonl'
+
+const REPLAY_OUTCOMES = ['applied', 'refused', 'unknown', 'skipped'] as const
 
 export interface DivergenceReport {
   /** Unique for a database; says which transactions. */
@@ -54,6 +59,20 @@ export interface DivergenceReport {
 export interface DivergentRequest extends JournaledRequest {
   readonly txid: Txid
   readonly committedAtMs: number
+}
+
+/** One attempt to run a request again. */
+export interface Replay {
+  readonly txid: Txid
+  /** Which of the requests of that transaction, from 0. */
+  readonly index: number
+  readonly atMs: number
+  /**
+   * `applied`: it has taken effect, now or before. `refused`: it has not, and `reason` says why. `unknown`: it may have; run it again.
+   * `skipped`: it cannot be run again.
+   */
+  readonly outcome: 'applied' | 'refused' | 'unknown' | 'skipped'
+  readonly reason: string
 }
 
 export function encodeReport(report: DivergenceReport): Buffer {
@@ -134,6 +153,31 @@ export function decodeRequestLine(line: string, file: string): DivergentRequest 
     requestId: parsedId,
     idempotencyKey: typeof idempotencyKey === 'string' ? idempotencyKey : undefined,
     operation: operation === null || operation === undefined ? undefined : operationFromJson(operation),
+  }
+}
+
+export function replayLine({ txid, index, atMs, outcome, reason }: Replay): string {
+  return JSON.stringify({ txid: formatTxid(txid), index, at: new Date(atMs).toISOString(), outcome, reason })
+}
+
+/** A line that is not whole stands for an attempt that was cut off: it is left out, and made again. */
+export function readReplays(disk: Pick<Disk, 'readWhole'>, directory: string): readonly Replay[] {
+  const file = path.join(directory, REPLAY_FILE)
+  const lines = disk.readWhole('divergence.read', file)?.toString('utf8').split('\n') ?? []
+  return lines.flatMap((line) => decodeReplay(line, file) ?? [])
+}
+
+function decodeReplay(line: string, file: string): Replay | undefined {
+  try {
+    const { txid, index, at, outcome, reason } = parse(line, file)
+    const parsedTxid = typeof txid === 'string' ? parseTxid(txid) : undefined
+    const known = REPLAY_OUTCOMES.find((name) => name === outcome)
+    if (parsedTxid === undefined || known === undefined) return undefined
+    if (typeof index !== 'number' || typeof at !== 'string' || typeof reason !== 'string') return undefined
+    return { txid: parsedTxid, index, atMs: Date.parse(at), outcome: known, reason }
+  } catch (error) {
+    if (isClusterError(error, 'CORRUPT_DATA')) return undefined
+    throw error
   }
 }
 
