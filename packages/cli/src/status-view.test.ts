@@ -60,7 +60,11 @@ test('a primary without replicas says none', () => {
 
 test('a node that keeps divergence reports is named', () => {
   const databases = [database, { ...database, name: 'a.db', divergences: 1 }, { ...database, divergences: 3 }]
-  expect(formatStatusTable({ clusterId: 'x', nodes: [{ ...gru, databases }] }).split('\n').slice(4)).toEqual([
+  expect(
+    formatStatusTable({ clusterId: 'x', nodes: [{ ...gru, databases }] })
+      .split('\n')
+      .slice(4),
+  ).toEqual([
     'node gru keeps a divergence report of a.db: see litefleet divergence list there',
     'node gru keeps 3 divergence reports of bank.db: see litefleet divergence list there',
   ])
