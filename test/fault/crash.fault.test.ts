@@ -48,6 +48,7 @@ test('a primary killed again and again under 64 callers on its replicas loses no
   }
   await writes.progress(5)
   await writes.stop()
+  await writes.resolveUnknown(cluster.node(2))
   await cluster.expectEqual(1, 2)
   for (const index of [0, 1, 2]) await writes.expectHonest(cluster.node(index))
   expect(await logStarts(cluster)).toEqual(starts)

@@ -78,6 +78,7 @@ describe('between hosts', () => {
     }
     await writes.progress(30)
     await writes.stop()
+    await writes.resolveUnknown(cluster.node(1))
     await cluster.expectEqual(1, 2)
     for (const index of cluster.indexes) await writes.expectHonest(cluster.node(index))
     expect(cluster.warningsOf()).toEqual([])
@@ -148,6 +149,7 @@ describe('between a caller and the primary', () => {
     }
     await writes.progress(20)
     await writes.stop()
+    await writes.resolveUnknown(cluster.node(1))
     await cluster.expectEqual(1, 2)
     for (const index of cluster.indexes) await writes.expectHonest(cluster.node(index))
   })

@@ -7,7 +7,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Outcome, SqlStatement } from '@litefleet/core'
 import { expect } from 'vitest'
-import type { ProcessNode } from './process-node.ts'
+import type { NodeError, ProcessNode } from './process-node.ts'
 import type { Random } from './random.ts'
 
 /** Between two writes of a caller: the point is when things happen, not how many. */
@@ -34,7 +34,10 @@ export interface TrackedWritesOptions {
 export class TrackedWrites {
   readonly #options: TrackedWritesOptions
   readonly #outcomes = new Map<number, Outcome>()
+  /** Number of the row → request id, of writes whose outcome is unknown. */
+  readonly #unknown = new Map<number, string>()
   readonly #invisible: number[] = []
+  readonly #resolved = { applied: 0, 'not-applied': 0 }
   #newestTxid = 0n
   #nextId = 1
   #callers: Promise<void>[] = []
@@ -47,6 +50,11 @@ export class TrackedWrites {
   /** How many writes were acknowledged. */
   get acknowledged(): number {
     return this.#idsOf('applied').length
+  }
+
+  /** How many writes with an unknown outcome were found to be one or the other. */
+  get resolved(): Readonly<Record<'applied' | 'not-applied', number>> {
+    return this.#resolved
   }
 
   /** The largest TXID any caller was told. */
@@ -67,6 +75,13 @@ export class TrackedWrites {
   async stop(): Promise<void> {
     this.#isStopping = true
     await Promise.all(this.#callers)
+  }
+
+  /** I7: asks what became of every write whose outcome is unknown. From here on the book has no unknown ones. Answers how many there were. */
+  async resolveUnknown(node: ProcessNode): Promise<number> {
+    const asked = [...this.#unknown]
+    for (const [id, requestId] of asked) await this.#resolve(node, id, requestId, 60_000)
+    return asked.length
   }
 
   /** I1, I3, I7: what was acknowledged is there, and was at once; what was refused is not; each once, and no row that nobody wrote. */
@@ -107,10 +122,25 @@ export class TrackedWrites {
         await sleep(PAUSE_MS)
       } catch (error) {
         // Without an outcome it is SQLite's own, or a defect: then nothing may have happened.
-        this.#outcomes.set(id, (error as { outcome?: Outcome }).outcome ?? 'not-applied')
+        const { outcome = 'not-applied', details } = error as Partial<Pick<NodeError, 'outcome' | 'details'>>
+        this.#outcomes.set(id, outcome)
+        const requestId = details?.['requestId']
+        if (outcome === 'unknown' && typeof requestId === 'string') {
+          this.#unknown.set(id, requestId)
+          // While everything is still going on, so that what is declared not applied may yet be under way.
+          if (random.below(2) === 0) await this.#resolve(node(caller), id, requestId, timeoutMs).catch(() => undefined)
+        }
         await sleep(20)
       }
     }
+  }
+
+  async #resolve(node: ProcessNode, id: number, requestId: string, timeoutMs: number): Promise<void> {
+    const { outcome } = await node.resolve(this.#options.database, requestId, { timeoutMs })
+    this.#outcomes.set(id, outcome)
+    this.#unknown.delete(id)
+    this.#resolved[outcome]++
+    if (outcome === 'applied') await this.#readBack(node, id)
   }
 
   /** I3: who is told that a write is visible on its node sees it there. */

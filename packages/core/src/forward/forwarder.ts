@@ -75,17 +75,20 @@ export class Forwarder {
     const deadlineMs = this.#parts.clock.monotonicMs() + call.timeoutMs
     let identified = call
     try {
+      let unknown: ClusterError | undefined
       if (this.#parts.leadership.isPrimary) {
         try {
           return await this.#here(call, deadlineMs)
         } catch (error) {
-          // The office was lost before the write began; anything else is the answer.
-          if (!isClusterError(error, 'NOT_PRIMARY')) throw error
+          // The office was lost before the write began, or it may be asked for again under its id. Anything else is the answer.
+          const isUnknown = isClusterError(error, 'WRITE_OUTCOME_UNKNOWN')
+          if (isUnknown && call.requestId !== undefined) unknown = error
+          else if (!isClusterError(error, 'NOT_PRIMARY')) throw error
         }
       }
       const sent = { ...call, requestId: call.requestId ?? this.#parts.requestIds.next() }
       identified = sent
-      return await this.#forward(sent, deadlineMs)
+      return await this.#forward(sent, unknown, deadlineMs)
     } catch (error) {
       throw isClusterError(error) ? explainFailure(error, identified) : error
     }
@@ -129,9 +132,11 @@ export class Forwarder {
     this.#route.close()
   }
 
-  async #forward(call: ForwardedWrite, deadlineMs: number): Promise<WriteAnswer> {
+  /** @param before how an attempt on this node ended that may have been applied */
+  async #forward(call: ForwardedWrite, before: ClusterError | undefined, deadlineMs: number): Promise<WriteAnswer> {
     const attempts = this.#route.attempts(call.database, deadlineMs)
-    let unknown: ClusterError | undefined
+    let unknown = before
+    if (before !== undefined && !(await attempts.another(before))) throw verdict(call, before, before)
     for (;;) {
       let failure: unknown
       try {

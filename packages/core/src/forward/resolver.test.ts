@@ -242,6 +242,24 @@ describe('a failure after an attempt that may have been seen', () => {
     expect(ids.length).toBe(2)
   })
 
+  it('on the primary itself is asked for again, too, where the write has an id: it gets its first answer', async () => {
+    const ledger = new TestLedger()
+    const execute: ExecuteHere = async (call, context) => {
+      const answer = await ledger.execute(call, context)
+      if (ledger.calls.length % 2 === 1) throw unknown
+      return answer
+    }
+    const { primary } = await pair({ execute, resolve: ledger.resolve })
+    expect(await primary.forwarder.write(procedureCall('v', { requestId: ID }))).toMatchObject({
+      replayed: true,
+      result: { value: 'v' },
+    })
+    // Without one nothing would keep a second attempt from taking effect again.
+    const bare = await caught(primary.forwarder.write(procedureCall('v', { idempotencyKey: 'k' })))
+    expect(bare).toMatchObject({ code: 'WRITE_OUTCOME_UNKNOWN' })
+    expect(ledger.calls.length).toBe(3)
+  })
+
   it('needs no question when nothing was seen before', async () => {
     const ledger = new TestLedger()
     const { replica } = await pair({ execute: () => Promise.reject(constraint), resolve: ledger.resolve })
