@@ -41,13 +41,23 @@ async function pair(primaryOptions: Partial<TestNodeOptions> = {}, replicaOption
   const primary = await start({ name: 'primary', ...primaryOptions })
   primary.leadership.set('primary')
   const replica = (await start({ name: 'replica', ...replicaOptions })).follow(primary)
+  await connected(replica, primary.address)
   return { primary, replica }
 }
 
-async function linkTo(node: TestNode): Promise<TcpLink> {
-  const link = await TcpLink.open(node.address)
+/** The replica's way to the primary, to be cut. */
+async function linkBetween(replica: TestNode, primary: TestNode): Promise<TcpLink> {
+  const link = await TcpLink.open(primary.address)
   closers.push(() => link.close())
+  replica.leadership.set(primaryAt(link.address, 'primary'))
+  await connected(replica, link.address)
   return link
+}
+
+/** So that a short deadline is that of the request, not of the connection. */
+function connected(node: TestNode, address: string): Promise<void> {
+  const client = node.peers.client(address)
+  return until(() => client.state.kind === 'connected')
 }
 
 const ID = parseRequestId('0192aabbccdd11223344556600000001') as RequestId
@@ -101,9 +111,8 @@ describe('the question what became of a write', () => {
       return Promise.resolve(answer)
     }
     const { primary, replica } = await pair({ resolve })
-    const link = await linkTo(primary)
+    const link = await linkBetween(replica, primary)
     cut = () => link.cut()
-    replica.leadership.set(primaryAt(link.address, 'primary'))
     expect(await replica.forwarder.resolve(question(20_000))).toMatchObject({
       outcome: 'not-applied',
       position: POSITION,
@@ -201,9 +210,8 @@ describe('a failure after an attempt that may have been seen', () => {
       return run
     }
     const { primary, replica } = await pair({ execute, resolve: ledger.resolve })
-    const link = await linkTo(primary)
+    const link = await linkBetween(replica, primary)
     cut = () => link.cut()
-    replica.leadership.set(primaryAt(link.address, 'primary'))
     expect(await caught(replica.forwarder.write(procedureCall(1, { timeoutMs: 20_000 })))).toMatchObject({ code })
     expect(attempts).toBe(2)
     late.resolve()
@@ -314,12 +322,13 @@ describe('how far a write had come when it failed', () => {
     const link = await TcpLink.open(primary.address)
     close = () => void link.close()
     replica.leadership.set(primaryAt(link.address, 'primary'))
+    await connected(replica, link.address)
     expect(await told(replica, 300)).toEqual(open('sending'))
   })
 
   it('sent, and no answer came until the deadline: sending', async () => {
     const { replica } = await pair({ execute: () => new Promise(() => undefined) })
-    expect(await told(replica, 100)).toEqual(open('sending'))
+    expect(await told(replica, 400)).toEqual(open('sending'))
   })
 
   it('sent, and this node was closed: sending', async () => {
@@ -336,15 +345,15 @@ describe('how far a write had come when it failed', () => {
     const failed = new ClusterError('WRITE_OUTCOME_UNKNOWN', 'disk', { details: { phase: 'commit' } })
     for (const error of [failed, new InvariantError('broken')]) {
       const { replica } = await pair({ execute: () => Promise.reject(error) })
-      expect(await told(replica, 100)).toEqual(open('commit'))
+      expect(await told(replica, 400)).toEqual(open('commit'))
     }
   })
 
   it('committed on the primary, which could not make it known: announcement', async () => {
     const error = new ClusterError('WRITE_OUTCOME_UNKNOWN', 'lease lost', { details: { phase: 'announcement' } })
     const { primary, replica } = await pair({ execute: () => Promise.reject(error) })
-    expect(await told(replica, 100)).toEqual(open('announcement'))
-    expect(await told(primary, 100, ID)).toEqual(open('announcement'))
+    expect(await told(replica, 400)).toEqual(open('announcement'))
+    expect(await told(primary, 400, ID)).toEqual(open('announcement'))
   })
 
   it('an answer that cannot be read: answer, and it was asked for again under the same id', async () => {
@@ -356,7 +365,7 @@ describe('how far a write had come when it failed', () => {
       return Promise.resolve({ ...echo(call), epoch: -1 as never })
     }
     const { replica } = await pair({ execute })
-    expect(await told(replica, 200)).toEqual(open('answer'))
+    expect(await told(replica, 400)).toEqual(open('answer'))
     expect(attempts).toBeGreaterThan(1)
     expect(ids.size).toBe(1)
   })

@@ -162,7 +162,7 @@ describe('a write from outside that fails on the way', () => {
       details: { requestId: ID, phase: 'sending' },
     }
     const lost = (timeoutMs: number) => send(link.address, write(procedure(1), { requestId: ID }), [], timeoutMs)
-    await expect(lost(200)).rejects.toMatchObject(unknown)
+    await expect(lost(1_500)).rejects.toMatchObject(unknown)
     cut = () => link.cut()
     await expect(lost(20_000)).rejects.toMatchObject(unknown)
   })
