@@ -3,7 +3,7 @@
  * the primary, and after another node has become the primary.
  */
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { type Database, type LedgerOptions, parseRequestId } from '@litefleet/core'
+import { type ClusterError, type Database, type LedgerOptions, parseRequestId } from '@litefleet/core'
 import { TestCluster } from '@litefleet/core/testing'
 import { SkewedClock } from '../support/skewed-clock.ts'
 
@@ -196,7 +196,7 @@ describe('the bounds of the ledger', () => {
         outcome: 'not-applied',
         retry: 'after-backoff',
         hint: expect.stringContaining('ledger.rowsMax'),
-        details: { requestId: refused, rowsMax: 16, requestRows: 16 },
+        details: { requestId: refused, rowsMax: 16, rows: 16, retryAfterMs: expect.any(Number) },
       })
       // A write that needs no row goes on.
       await (await on(cluster.node(0).role.kind === 'primary' ? 0 : 1)).run('UPDATE t SET b = b')
@@ -206,6 +206,11 @@ describe('the bounds of the ledger', () => {
       }
     })
     expect((await rows()).length).toBe(16)
+    // Waiting as long as the refusal says makes room.
+    const { details } = (await insert('more', refused).catch((error: unknown) => error)) as ClusterError
+    expect(details['retryAfterMs']).toBeLessThanOrEqual(BOUNDS.retentionMinMs)
+    clock.skewMs += Number(details['retryAfterMs']) + 1
+    expect(await insert('more', refused)).toMatchObject({ replayed: false })
   })
 
   test('under pressure the oldest requests go early, and never run again', async () => {

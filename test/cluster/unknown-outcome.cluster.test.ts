@@ -148,6 +148,25 @@ test('committed on the primary, whose disk failed before it could announce: told
   expect(await rows(cluster.node(2))).toEqual(['x'])
 })
 
+test.each([
+  ['the primary', 0],
+  ['a replica', 1],
+])(
+  'when the disk of the primary failed for a moment, a write with an id from %s gets its answer all the same',
+  async (_, index) => {
+    await using cluster = await start()
+    const node = cluster.node(index)
+    const { position } = await insert(node, 'before')
+    await cluster.primary.failOperation('log.append', 'EIO')
+    const requestId = `${Date.now().toString(16).padStart(12, '0')}00112233445566778899`
+    const answer = await insert(node, 'x', { requestId, timeoutMs: 30_000 })
+    expect(answer).toMatchObject({ replayed: true }) // the database came back by itself
+    expect(answer.position.txid).toBeGreaterThan(position.txid)
+    expect(await rows(node)).toEqual(['before', 'x'])
+    await cluster.expectEqual(1, 2)
+  },
+)
+
 test('committed on the primary for a caller there who gave it no identity: told that only the data can tell', async () => {
   await using cluster = await start()
   await cluster.primary.failOperation('log.append', 'EIO', { times: 'always' })

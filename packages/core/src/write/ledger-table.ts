@@ -33,6 +33,7 @@ type Range = [rows: number, bytes: number, last: Buffer | null]
 export class LedgerTable {
   readonly #range: PreparedStatement
   readonly #delete: PreparedStatement
+  readonly #oldest: PreparedStatement
   #size: Size = { rows: 0, bytes: 0, counted: FIRST_ID }
   #before: Size | undefined
 
@@ -44,6 +45,7 @@ export class LedgerTable {
          FROM (SELECT id, entry FROM ${table} WHERE id > ? AND id < ? ORDER BY id LIMIT ?)`,
       )
       .raw()
+    this.#oldest = connection.prepare(`SELECT min(id) FROM ${table} WHERE id > x''`).pluck()
     this.#delete = connection.prepare(`DELETE FROM ${table} WHERE id > x'' AND id <= ?`)
   }
 
@@ -53,6 +55,12 @@ export class LedgerTable {
 
   get bytes(): number {
     return this.#size.bytes
+  }
+
+  /** When the oldest row was made, in ms since the Unix epoch; `undefined` without rows. */
+  oldestMs(): number | undefined {
+    const id = this.#oldest.get() as Buffer | null
+    return id === null ? undefined : id.readUIntBE(0, 6)
   }
 
   begin(): void {

@@ -30,6 +30,7 @@ import type { Connection } from '../sqlite/connection.ts'
 import type { ResolvedLedgerOptions } from './ledger-options.ts'
 import { LedgerEntryEncoder, readLedgerEntry, TOMBSTONE } from './ledger-entry.ts'
 import { LedgerRows } from './ledger-rows.ts'
+import type { LedgerTable } from './ledger-table.ts'
 import type { RunJob, WriteJob } from './write-job.ts'
 
 export interface RequestLedgerOptions {
@@ -62,8 +63,6 @@ const KEY_LENGTH_MAX = 255
 const PRESSURE = 7 / 8
 /** Up to this share of the bound of rows, a request that was not applied can be given up. */
 const RESERVE = 9 / 8
-const FULL_HINT =
-  'Rows go when they are older than the retention: wait, shorten ledger.retentionMs, or raise ledger.rowsMax and ledger.bytesMax.'
 
 export class RequestLedger {
   readonly #parts: RequestLedgerOptions
@@ -231,25 +230,38 @@ export class RequestLedger {
   }
 
   #requireRoom(claim: Claim): void {
-    const { rowsMax, bytesMax } = this.#parts.options
-    const { requests, keys } = this.#rows
-    const isFull =
-      (claim.requestId !== undefined && (this.#rows.requestRows >= rowsMax || requests.bytes >= bytesMax)) ||
-      (claim.key !== undefined && (keys.rows >= rowsMax || keys.bytes >= bytesMax))
-    if (!isFull) return
-    throw this.#error('LEDGER_FULL', 'the request ledger is full', {
-      hint: FULL_HINT,
-      details: { requestRows: requests.rows, keyRows: keys.rows, rowsMax, bytesMax },
-    })
+    const { rowsMax, bytesMax, retentionMs, retentionMinMs } = this.#parts.options
+    const { requests, keys, requestRows } = this.#rows
+    if (claim.requestId !== undefined && (requestRows >= rowsMax || requests.bytes >= bytesMax)) {
+      throw this.#full('the request ledger is full', requests, retentionMinMs)
+    }
+    if (claim.key !== undefined && (keys.rows >= rowsMax || keys.bytes >= bytesMax)) {
+      throw this.#full('the ledger of idempotency keys is full', keys, retentionMs)
+    }
   }
 
   /** A full ledger still answers what became of requests, up to its reserve. */
   #requireReserve(): void {
-    const rowsMax = this.#parts.options.rowsMax * RESERVE
-    if (this.#rows.requestRows < rowsMax) return
-    throw this.#error('LEDGER_FULL', 'the request ledger is full, its reserve for answers to resolve() included', {
-      hint: FULL_HINT,
-      details: { requestRows: this.#rows.requestRows, rowsMax },
+    const { rowsMax, retentionMinMs } = this.#parts.options
+    const { requests, requestRows } = this.#rows
+    if (requestRows < rowsMax * RESERVE) return
+    throw this.#full('the request ledger is full, its reserve for resolve() included', requests, retentionMinMs)
+  }
+
+  #full(message: string, table: LedgerTable, keptMs: number): ClusterError {
+    const { clock, options } = this.#parts
+    const { rowsMax, bytesMax } = options
+    const nowMs = clock.nowMs()
+    return this.#error('LEDGER_FULL', message, {
+      hint: 'Rows go when they are old enough: wait, shorten ledger.retentionMs, or raise ledger.rowsMax and ledger.bytesMax.',
+      details: {
+        rows: table.rows,
+        bytes: table.bytes,
+        rowsMax,
+        bytesMax,
+        // The oldest row goes then; it is held back by nothing but its age.
+        retryAfterMs: Math.max(0, (table.oldestMs() ?? nowMs) + keptMs - nowMs),
+      },
     })
   }
 
