@@ -4,6 +4,8 @@
  * Order: everybody healthy → everybody level → byte-equal → what is there is compared with what was told, and what is not there with the
  * reports → the reports are replayed, twice → compared again, byte-equal again.
  */
+import { formatPosition } from '@litefleet/core'
+import type { DivergenceReport } from '../../packages/core/src/divergence/divergence-report.ts'
 import { differingPages, imageOf, integrityOf } from '../support/images.ts'
 import { within } from './bounded.ts'
 import type { Fleet } from './fleet.ts'
@@ -58,11 +60,11 @@ export class FinalCheck {
       pruned: 0,
       replay: undefined,
     }
-    const pruned = await this.#compareBefore(reports, loss)
+    const gone = await this.#compareBefore(reports, loss)
     loss.replay = await replay(this.#fleet, reports)
     const again = await replay(this.#fleet, reports)
     if (again.ran > 0) this.#fleet.log.finding(`a second replay ran ${again.ran} requests again`)
-    await this.#compareAfter(pruned)
+    await this.#compareAfter(gone)
     await this.#expectEqual()
     return loss
   }
@@ -92,7 +94,9 @@ export class FinalCheck {
     const { log } = this.#fleet
     const present = await this.#present()
     const reported = new Set(reports.flatMap(({ requests }) => requests.map(writeIdOf)))
-    const pruned = new Set<number>()
+    for (const { node, report } of reports) log.note(`report of node ${node}: ${describeReport(report)}`)
+    const gone = new Set<number>()
+    const unreported: Write[] = []
     for (const write of this.#book.acknowledged) {
       if (present.has(write.id)) continue
       loss.lost++
@@ -101,21 +105,25 @@ export class FinalCheck {
       else if (write.isEverywhere && write.fate === 'applied')
         log.finding(`${what} is lost, and was durable on every node`)
       if (reported.has(write.id)) continue
+      gone.add(write.id)
       const isPruned = reports.some((report) => [...write.txids].some((txid) => isMissing(report, txid)))
-      if (isPruned) {
-        pruned.add(write.id)
-        loss.pruned++
-      } else log.finding(`${what} is lost, and in no report`)
+      if (isPruned) loss.pruned++
+      else unreported.push(write)
     }
-    return pruned
+    if (unreported.length > 0) {
+      const some = unreported.slice(0, 5).map(describe).join('; ')
+      log.finding(`${unreported.length} acknowledged writes are lost and in no report: ${some}`)
+      log.note(`all of them: ${unreported.map(describe).join('; ')}`)
+    }
+    return gone
   }
 
-  async #compareAfter(pruned: ReadonlySet<number>): Promise<void> {
+  async #compareAfter(gone: ReadonlySet<number>): Promise<void> {
     const { log } = this.#fleet
     const present = await this.#present()
     for (const write of this.#book.writes) {
       const times = present.get(write.id) ?? 0
-      const [least, most] = pruned.has(write.id) ? [0, 1] : this.#allowedTimes(write)
+      const [least, most] = gone.has(write.id) ? [0, 1] : this.#allowedTimes(write)
       if (times < least || times > most) log.finding(`${describe(write)} exists ${times} times in the end`)
     }
     for (const id of present.keys()) if (this.#book.get(id) === undefined) log.finding(`write ${id} was made by nobody`)
@@ -123,7 +131,7 @@ export class FinalCheck {
     const [counts] = await primary.read(DATABASE, COUNTS)
     if (counts?.[0] !== counts?.[1])
       log.finding(`version ${String(counts?.[0])} with ${String(counts?.[1])} entries in the end`)
-    if (pruned.size > 0) return
+    if (gone.size > 0) return
     for (const [stream, count, last] of await primary.read(DATABASE, STREAMS))
       if (count !== last)
         log.finding(`stream ${String(stream)} has ${String(count)} rows up to ${String(last)} in the end`)
@@ -159,8 +167,22 @@ function spanOf(range: { readonly first: bigint; readonly last: bigint } | undef
   return range === undefined ? 0 : Number(range.last - range.first) + 1
 }
 
-function describe({ id, workload, level, identity, fate, recoveredBy, attempts }: Write): string {
+function describeReport({
+  id,
+  kind,
+  shared,
+  here,
+  hereEpoch,
+  primaryEpoch,
+  missing,
+  requests,
+}: DivergenceReport): string {
+  const [from, to] = [shared, here].map((position) => (position === undefined ? 'nowhere' : formatPosition(position)))
+  return `${id}, ${kind}, shared ${from}, here ${to} in epoch ${hereEpoch}, the primary in ${primaryEpoch}; ${requests} requests, ${missing} missing`
+}
+
+function describe({ id, workload, level, identity, fate, recoveredBy, attempts, txids }: Write): string {
   const known = recoveredBy === undefined ? '' : ` by ${recoveredBy}`
   const asked = typeof level === 'string' ? level : `replicas:${level.replicas}`
-  return `write ${id} (${workload}, ${asked}, id: ${identity}, ${fate}${known}, ${attempts} attempts)`
+  return `write ${id} (${workload}, ${asked}, id: ${identity}, ${fate}${known}, ${attempts} attempts, TXID ${[...txids].join(' or ')})`
 }

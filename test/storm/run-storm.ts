@@ -79,7 +79,6 @@ export async function runStorm(settings: StormSettings): Promise<StormResult> {
     log.finding(interrupted.aborted ? 'interrupted' : `the storm broke off: ${messageOf(error)}`)
   } finally {
     readers.kill()
-    for (const { node, name, message } of cluster.warnings) log.note(`warning of node ${node}: ${name}: ${message}`)
     await cluster.close({ keepsFiles: keep || log.found > 0 })
   }
   return {

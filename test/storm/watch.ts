@@ -48,12 +48,23 @@ export class Watch {
   }
 
   start(): void {
-    this.#watchers = this.#fleet.indexes.map((index) => this.#watch(index))
+    this.#watchers = [...this.#fleet.indexes.map((index) => this.#watch(index)), this.#noteWarnings()]
   }
 
   async stop(): Promise<void> {
     this.#isStopping = true
     await Promise.all(this.#watchers)
+  }
+
+  /** Into the file of the run, about when they came. */
+  async #noteWarnings(): Promise<void> {
+    const { warnings } = this.#fleet.cluster
+    for (let noted = 0; !this.#isStopping; ) {
+      for (const { node, name, message } of warnings.slice(noted))
+        if (name !== 'stream') this.#fleet.log.note(`warning of node ${node}: ${name}: ${message}`)
+      noted = warnings.length
+      await sleep(EVERY_MS)
+    }
   }
 
   async #watch(index: number): Promise<void> {

@@ -34,6 +34,7 @@ const open = (): ClusterIdentity =>
     clock: { ...systemClock, nowMs: () => nowMs },
     directory: data,
     group: 'main',
+    random: () => 0,
     warn: (name) => {
       warnings.push(name)
     },
@@ -116,4 +117,21 @@ it('an epoch is the time in ms, where that is larger: nodes that know nothing of
   expect(first.nextEpoch(NO_EPOCH)).toBe(1_700_000_000_001)
   nowMs = 5 // a clock that went back
   expect(open().nextEpoch(NO_EPOCH)).toBe(1_700_000_000_002)
+})
+
+it('behind an epoch from a clock that was ahead, nodes that know nothing of each other take different steps', () => {
+  nowMs = 5
+  const next = (random: number): number => {
+    const identity = new ClusterIdentity({
+      disk: realDisk,
+      clock: { ...systemClock, nowMs: () => nowMs },
+      directory: data,
+      group: 'main',
+      random: (below) => Math.floor(random * below),
+      warn: () => undefined,
+    })
+    return identity.nextEpoch(epoch(1_000_000_000))
+  }
+  expect(next(0)).toBe(1_000_000_001)
+  expect(next(0.5)).toBe(1_000_000_002 + 2 ** 19)
 })

@@ -9,7 +9,7 @@
  * may skip epochs and never repeats one. A damaged file is made anew from the logs of the databases, which know every epoch
  * in which this node took part.
  */
-import { randomBytes } from 'node:crypto'
+import { randomBytes, randomInt } from 'node:crypto'
 import path from 'node:path'
 import type { Clock } from '../base/clock.ts'
 import { ClusterError } from '../errors/cluster-error.ts'
@@ -23,25 +23,32 @@ export interface ClusterIdentityParts {
   readonly clock: Clock
   readonly directory: DataDirectory
   readonly group: string
+  /** An integer in [0, below). Default: `randomInt`. */
+  readonly random?: ((below: number) => number) | undefined
   /** Told of damage that was repaired. */
   warn(name: string, message: string, details: Readonly<Record<string, unknown>>): void
 }
+
+/** How far apart epochs are where the clock says nothing new; two nodes meet in one of so many cases. */
+const STEP_MAX = 2 ** 20
 
 export class ClusterIdentity {
   readonly #disk: Disk
   readonly #clock: Clock
   readonly #directory: DataDirectory
   readonly #group: string
+  readonly #random: (below: number) => number
   readonly #epochFile: string
   readonly #warn: ClusterIdentityParts['warn']
   #clusterId: string | undefined
   #newestEpoch: Epoch
 
-  constructor({ disk, clock, directory, group, warn }: ClusterIdentityParts) {
+  constructor({ disk, clock, directory, group, warn, random = randomInt }: ClusterIdentityParts) {
     this.#disk = disk
     this.#clock = clock
     this.#directory = directory
     this.#group = group
+    this.#random = random
     this.#warn = warn
     this.#epochFile = directory.epochFile(group)
     disk.makeDirectory('identity.make-directory', directory.groupDirectory(group))
@@ -84,10 +91,13 @@ export class ClusterIdentity {
   /**
    * An epoch larger than `above` and than all seen so far, durable when this answers. Where nothing arbitrates between nodes
    * it is the wall clock, in ms: so two nodes that were both made primary, one after the other and neither knowing of the other, do not
-   * write two histories under one epoch, and the later one has the larger (docs/decisions/0004-epochs-by-the-clock.md).
+   * write two histories under one epoch, and the later one has the larger (docs/decisions/0004-epochs-by-the-clock.md). A clock that is
+   * behind an epoch seen, because another one was ahead once, says nothing: then the step is random, for the same reason.
    */
   nextEpoch(above: Epoch): Epoch {
-    this.#remember(epoch(Math.max(above + 1, this.#newestEpoch + 1, Math.floor(this.#clock.nowMs()))))
+    const seen = Math.max(above, this.#newestEpoch)
+    const nowMs = Math.floor(this.#clock.nowMs())
+    this.#remember(epoch(nowMs > seen ? nowMs : seen + 1 + this.#random(STEP_MAX)))
     return this.#newestEpoch
   }
 
