@@ -2,7 +2,8 @@
  * The divergence reports of all nodes of a storm: what was lost to the cluster's history, and how it comes back.
  *
  * Replay sends each request of a report through the primary as an ordinary write, under the id or key it had, in the order in which they were
- * committed. A request without either gets a key made of where it stands in the report: a second replay does nothing again.
+ * committed. A request without either gets a key made of where it stands in the report: a second replay does nothing again. It is looked for
+ * before, because a report may have been made against a history that was lost as well, and the one that was kept may have it.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import path from 'node:path'
@@ -16,7 +17,7 @@ import {
 } from '../../packages/core/src/divergence/divergence-report.ts'
 import { NodeError } from '../support/process-node.ts'
 import type { Fleet } from './fleet.ts'
-import { DATABASE } from './storm-schema.ts'
+import { DATABASE, HAS_ID } from './storm-schema.ts'
 
 export interface FoundReport {
   readonly node: number
@@ -80,10 +81,17 @@ export async function replay(fleet: Fleet, reports: readonly FoundReport[]): Pro
   const count: ReplayCount = { requests: 0, ran: 0, known: 0, abandoned: 0, withoutOperation: 0 }
   const { primary } = fleet.cluster
   for (const { report, requests } of reports) {
-    for (const [index, { operation, requestId, idempotencyKey }] of requests.entries()) {
+    for (const [index, request] of requests.entries()) {
+      const { operation, requestId, idempotencyKey } = request
       count.requests++
       if (operation?.kind !== 'batch') {
         count.withoutOperation++
+        continue
+      }
+      const id = writeIdOf(request) ?? 0
+      const isAnonymous = requestId === undefined && idempotencyKey === undefined
+      if (isAnonymous && (await primary.read(DATABASE, HAS_ID, [id, id]))[0]?.[0] !== 0) {
+        count.known++
         continue
       }
       const identity =
