@@ -1,7 +1,7 @@
 /**
  * The crash points of what a node just did: each named operation that changes its disk or makes it durable, at the moments that matter.
  *
- * A run visits each operation at one moment, drawn from the seed; `CRASH_POINTS=all` in the environment visits every moment.
+ * A run visits each operation at one moment, drawn from the seed; `FAULT_POINTS=all` in the environment visits every moment.
  */
 import {
   CHANGING,
@@ -28,18 +28,31 @@ export function crashPointsOf(
   random: Random,
   occurrencesMax: number,
 ): readonly CrashPoint[] {
-  const isAll = process.env['CRASH_POINTS'] === 'all'
   return seen
     .filter(({ method }) => CHANGING.includes(method) || SYNCING.includes(method))
     .flatMap(({ operation, method, count }) => {
       const moments = crashMoments(method)
-      return (isAll ? moments : [random.pick(moments)]).map((when) => ({
+      return (isAll() ? moments : [random.pick(moments)]).map((when) => ({
         operation,
         method,
         when,
         occurrence: 1 + random.below(Math.min(count, occurrencesMax)),
       }))
     })
+}
+
+/** Some of them, in their order; all with `FAULT_POINTS=all`. */
+export function drawn<T>(all: readonly T[], random: Random, most: number): readonly T[] {
+  if (isAll()) return all
+  const left = all.map((one, index) => ({ one, index, rank: random.next() })).toSorted((a, b) => a.rank - b.rank)
+  return left
+    .slice(0, most)
+    .toSorted((a, b) => a.index - b.index)
+    .map(({ one }) => one)
+}
+
+function isAll(): boolean {
+  return process.env['FAULT_POINTS'] === 'all'
 }
 
 export function crashRule({ operation, method, when, occurrence }: CrashPoint): FaultRule {

@@ -42,7 +42,8 @@ export interface NodePlace {
 export interface ProcessClusterOptions {
   /** Opened on every node. */
   readonly database: string
-  readonly log?: LogOptions | undefined
+  /** Of all nodes, or of each. */
+  readonly log?: LogOptions | ((index: number) => LogOptions) | undefined
   readonly clusterKey?: string | undefined
   /** A link for each directed pair of nodes. */
   readonly links?: boolean | undefined
@@ -174,7 +175,7 @@ export class ProcessCluster implements AsyncDisposable {
           primary: index === this.#primaryIndex ? (true as const) : { url: this.primaryUrl },
         },
         listen: ports === undefined ? {} : { host: ports.host, httpPort: ports.http, grpcPort: ports.grpc },
-        ...(log === undefined ? {} : { log }),
+        ...(log === undefined ? {} : { log: typeof log === 'function' ? log(index) : log }),
         ...(clusterKey === undefined ? {} : { clusterKey }),
         ...options,
       },
