@@ -5,6 +5,7 @@ import {
   type DivergentRequest,
   operationToJson,
   type Replay,
+  reportToJson,
   type StoredReport,
 } from '@litefleet/core/peer'
 import { type Column, formatTable } from './text-table.ts'
@@ -39,22 +40,10 @@ export function formatReportTable(reports: readonly ReportSummary[]): string {
   return formatTable(COLUMNS, rows)
 }
 
-/** `requests` is how many there are. */
+/** As in the report's own file, with where that is and what was run again. `requests` is how many there are. */
 export function reportJson({ report, directory, replays }: ReportSummary): object {
-  const { shared, here, primary, transactions, foundAtMs, ...plain } = report
-  return {
-    ...plain,
-    directory,
-    foundAt: new Date(foundAtMs).toISOString(),
-    shared: shared === undefined ? null : formatPosition(shared),
-    here: formatPosition(here),
-    primary: primary === undefined ? null : formatPosition(primary),
-    transactions:
-      transactions === undefined
-        ? null
-        : { first: formatTxid(transactions.first), last: formatTxid(transactions.last) },
-    replays: replays.map(({ txid, ...replay }) => ({ txid: formatTxid(txid), ...replay })),
-  }
+  const attempts = replays.map(({ txid, ...replay }) => ({ txid: formatTxid(txid), ...replay }))
+  return { ...reportToJson(report), directory, replays: attempts }
 }
 
 export function formatReport(

@@ -75,9 +75,10 @@ export interface Replay {
   readonly reason: string
 }
 
-export function encodeReport(report: DivergenceReport): Buffer {
+/** The facts as `report.json` has them. */
+export function reportToJson(report: DivergenceReport): Readonly<Record<string, Json>> {
   const { shared, here, primary, transactions, foundAtMs, ...plain } = report
-  const json = {
+  return {
     version: 1,
     ...plain,
     foundAt: new Date(foundAtMs).toISOString(),
@@ -89,7 +90,10 @@ export function encodeReport(report: DivergenceReport): Buffer {
         ? null
         : { first: formatTxid(transactions.first), last: formatTxid(transactions.last) },
   }
-  return Buffer.from(`${JSON.stringify(json, null, 2)}\n`)
+}
+
+export function encodeReport(report: DivergenceReport): Buffer {
+  return Buffer.from(`${JSON.stringify(reportToJson(report), null, 2)}\n`)
 }
 
 /** @throws CORRUPT_DATA naming the file */

@@ -115,12 +115,17 @@ export class DivergenceStore {
   }
 
   #removeOldest(): void {
-    const reports = listReports(this.#disk, this.#directory)
-    this.#count = reports.length
-    for (const { directory } of reports.slice(0, Math.max(0, reports.length - REPORTS_MAX))) {
-      removeDirectory(this.#disk, directory)
+    const names = this.#names()
+    this.#count = names.length
+    if (names.length <= REPORTS_MAX) return
+    const age = (name: string): bigint =>
+      this.#disk.identity('divergence.look', path.join(this.directoryOf(name), REPORT_FILE))?.modifiedNs ?? 0n
+    const aged = names.map((name) => ({ name, modifiedNs: age(name) }))
+    aged.sort((a, b) => (a.modifiedNs < b.modifiedNs ? -1 : 1))
+    for (const { name } of aged.slice(0, names.length - REPORTS_MAX)) {
+      removeDirectory(this.#disk, this.directoryOf(name))
       this.#count--
-      this.#onRemoved(directory)
+      this.#onRemoved(this.directoryOf(name))
     }
   }
 }
