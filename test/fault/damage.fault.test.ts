@@ -134,7 +134,7 @@ describe('a replica comes back by itself and is equal', () => {
 
 describe('a primary comes back by itself, keeps every transaction and its position, and no replica is seeded', () => {
   const cases: readonly Damaged[] = [
-    { file: 'segment', how: CUT(10), warns: ['log-cut on 0'] },
+    { file: 'segment', how: CUT(2000), warns: ['log-cut on 0'] },
     { file: 'segment', how: FLIP(20_000), warns: ['log-cut on 0'] },
     { file: 'segment', how: { kind: 'zero', at: 30_000, bytes: 20_000 }, warns: ['log-cut on 0'] },
     { file: 'wal', how: EMPTY, warns: [] },
@@ -157,6 +157,26 @@ describe('a primary comes back by itself, keeps every transaction and its positi
     expect(await cluster.logStart(1)).toBe(start)
     expect(names(cluster)).toEqual(given.warns)
   })
+})
+
+test('a primary whose log lost the first record after its WAL began anew keeps it, and no replica is seeded', async () => {
+  await using cluster = await startWithRows()
+  const salt = (): number => readFileSync(`${cluster.fileOf(0)}-wal`).readUInt32BE(16)
+  const before = salt()
+  let rows = ROWS
+  while (salt() === before) {
+    expect(rows++).toBeLessThan(200)
+    await cluster.primary.run(NAME, INSERT, [500_000])
+  }
+  expect(salt()).toBe((before + 1) >>> 0)
+  await cluster.settle(1)
+  const { position } = await cluster.primary.facts(NAME)
+  await cluster.primary.kill()
+  cluster.corrupt(0, 'segment', CUT(5000)) // more than the requests behind the record
+  await cluster.startNode(0)
+  expect((await cluster.primary.facts(NAME)).position).toEqual(position)
+  await expectWhole(cluster, rows)
+  expect(names(cluster)).toEqual(['log-cut on 0'])
 })
 
 describe('a primary whose log lost what its file has', () => {

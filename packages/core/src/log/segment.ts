@@ -211,12 +211,19 @@ export class Segment {
     return this.#fd
   }
 
-  /** Closes the descriptor, at the end of a running sync if there is one. Using the segment opens it again. */
+  /**
+   * Closes the descriptor, at the end of a running sync if there is one. Using the segment opens it again. An error says nothing:
+   * what has to be durable was synced before, and the descriptor is gone whatever the answer.
+   */
   close(): void {
     this.#isClosing = this.#flushes > 0
     if (this.#isClosing || this.#fd === undefined) return
     const fd = this.#fd
     this.#fd = undefined
-    this.#disk.close('log.close-segment', fd)
+    try {
+      this.#disk.close('log.close-segment', fd)
+    } catch {
+      // See above: taken for a failed sync, it would cost records that are whole.
+    }
   }
 }

@@ -225,10 +225,21 @@ export class DatabaseStore {
     disk.syncDirectory('store.replace', directory)
   }
 
+  /** Closes everything, also what a failing disk makes fail; then it rejects, and the next start looks at everything. */
   async close(state: ClosingState | undefined): Promise<void> {
-    await this.log.sync()
-    this.closeFile(state)
-    await this.log.close()
+    let closing = state
+    try {
+      await this.log.sync()
+    } catch (error) {
+      closing = undefined
+      throw error
+    } finally {
+      try {
+        this.closeFile(closing)
+      } finally {
+        await this.log.close()
+      }
+    }
   }
 
   get #statePath(): string {

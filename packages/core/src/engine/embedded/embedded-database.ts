@@ -33,7 +33,7 @@ import type {
   LocalWrite,
   ResolvedWrite,
 } from '../engine.ts'
-import type { DatabaseStore } from './database-store.ts'
+import type { ClosingState, DatabaseStore } from './database-store.ts'
 import { LiveSnapshots } from './live-snapshots.ts'
 import { PrimaryMode, type PrimaryModeOptions } from './primary-mode.ts'
 import { RepairLoop } from './repair-loop.ts'
@@ -272,8 +272,12 @@ export class EmbeddedDatabase implements EngineDatabase, StreamableDatabase {
     this.abandonWaits()
     await this.#repair.lastAttempt()
     await this.#snapshots.close()
-    const state = (await this.#primary?.close()) ?? (await this.#replica?.close())
-    await this.#store.close(state)
+    let state: ClosingState | undefined
+    try {
+      state = (await this.#primary?.close()) ?? (await this.#replica?.close())
+    } finally {
+      await this.#store.close(state)
+    }
   }
 
   /** The log is ahead of the file: this node was a replica and stopped before it had applied everything. */

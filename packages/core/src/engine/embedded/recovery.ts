@@ -43,7 +43,7 @@ export type Standing =
 export interface Continuation {
   /** Right after the newest record. */
   readonly cursor: WalCursor
-  /** The WAL still holds that record: the node that wrote it is this one. */
+  /** The WAL, or the one that this one follows, held that record: the node that wrote it is this one. */
   readonly isOwnRecord: boolean
   /**
    * The page checksums of the database as of the newest record, which they prove. `undefined` when it cannot be looked at any
@@ -104,7 +104,10 @@ async function findContinuation(
   const header = headerNow(files)
   if (header.mxFrame === 0) return reason
   const before = await stateAt(inFile, 0)
-  return before === undefined ? reason : { cursor: cursorAtStart(header), isOwnRecord: false, before }
+  if (before === undefined) return reason
+  // SQLite counts the first salt up when it restarts a WAL: the record was captured from the generation before this one.
+  const isOwnRecord = lastRecord !== undefined && header.salt1 === (lastRecord.header.walSalt1 + 1) >>> 0
+  return { cursor: cursorAtStart(header), isOwnRecord, before }
 }
 
 function newestRecord(log: TransactionLog): LtxRecord | undefined {
