@@ -22,7 +22,7 @@ export default defineConfig({
           name: 'unit',
           include: [
             '{packages,examples,bench}/**/*.test.ts',
-            'test/support/**/*.test.ts',
+            'test/{support,simulation}/**/*.test.ts',
             'test/fuzz/**/*.unit.test.ts',
           ],
           testTimeout: 30_000,

@@ -253,6 +253,14 @@ describe('following', () => {
     expect(leadership.isPrimary).toBe(true)
   })
 
+  it('does not follow itself while a lease of its earlier process runs out', () => {
+    const { lease, leadership } = setup(new TestLease(false))
+    leadership.open()
+    lease.tell(holder('other'))
+    lease.tell({ ...holder('me'), nodeId: 'the process before' })
+    expect(leadership.role).toEqual({ kind: 'detached', reason: 'no-primary' })
+  })
+
   it('passes a doubt on to the lease', () => {
     const { lease, leadership } = setup(new TestLease(false))
     leadership.open()

@@ -238,8 +238,12 @@ export class Leadership {
   #observed(holder: LeaseHolder | undefined): void {
     const self = this.#parts.self()
     if (holder === undefined) return this.#apply({ kind: 'primary-lost' })
-    // Our own office begins with the acquisition, not with reading about it.
-    if (holder.name === self.name && (holder.nodeId === '' || holder.nodeId === self.nodeId)) return
+    if (holder.name === self.name) {
+      // Our own office begins with the acquisition, not with reading about it.
+      if (holder.nodeId === '' || holder.nodeId === self.nodeId) return
+      // An earlier process of this node held it when it died: nobody is in office, and this node must not follow itself.
+      return this.#apply({ kind: 'primary-lost' })
+    }
     if (this.#role.kind === 'replica' && sameHolder(this.#role.primary, holder)) return
     this.#apply({ kind: 'primary-found', primary: { ...holder, isSelf: false } })
   }

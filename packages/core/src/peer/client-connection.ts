@@ -33,6 +33,8 @@ export interface ConnectionParts<Item> {
   readonly keys: ClusterKeys
   /** Where to connect for an address, both `host:port`. */
   route(address: string): string
+  /** Default: gRPC. */
+  readonly dial?: Dial | undefined
   hello(): LocalHello
   /** Makes the message of requests that leave now. */
   batch(items: readonly Item[]): PeerMessage | undefined
@@ -44,7 +46,16 @@ export interface ConnectionParts<Item> {
   ended(error: ClusterError): void
 }
 
-type Call = ClientDuplexStream<PeerMessage, PeerMessage>
+export type Call = ClientDuplexStream<PeerMessage, PeerMessage>
+
+/** A call that was begun, and the end of what carries it. */
+export interface Dialled {
+  readonly call: Call
+  close(): void
+}
+
+/** Begins a call of the channel's method at an address (`host:port`); trouble is an event of the call. */
+export type Dial = (address: string, metadata: Metadata) => Dialled
 
 /**
  * gRPC's own reconnecting, retrying, proxying and sharing of connections are off: `PeerClient` decides when to dial.
@@ -67,8 +78,7 @@ export function channelOptions(messageBytesMax: number): Record<string, number> 
 export class ClientConnection<Item> {
   readonly sender: ChannelSender<Item>
   readonly #parts: ConnectionParts<Item>
-  readonly #client: Client
-  readonly #call: Call
+  readonly #dialled: Dialled
   readonly #token: string | undefined
   readonly #end = Promise.withResolvers<ClusterError>()
   readonly #helloTimer: Timer
@@ -99,29 +109,20 @@ export class ClientConnection<Item> {
     this.#token = signToken(keys, 'channel', { clusterId: ours.clusterId, nodeName: ours.nodeName }, clock.nowMs())
     const metadata = new Metadata()
     if (this.#token !== undefined) metadata.set('authorization', `Bearer ${this.#token}`)
-    this.#client = new Client(
-      parts.route(address),
-      credentials.createInsecure(),
-      channelOptions(options.messageBytesMax),
-    )
-    const method = protocol.peer['Channel']!
-    this.#call = this.#client.makeBidiStreamRequest(
-      method.path,
-      method.requestSerialize,
-      method.responseDeserialize,
-      metadata,
-    ) as Call
+    const dial = parts.dial ?? grpcDial(protocol, options)
+    this.#dialled = dial(parts.route(address), metadata)
+    const { call } = this.#dialled
     this.sender = new ChannelSender({
-      write: (message, done) => this.#call.write(message, done),
+      write: (message, done) => call.write(message, done),
       batch: (items) => parts.batch(items),
     })
     this.#helloTimer = clock.setTimer(options.connectTimeoutMs, () =>
       this.#finish(unreachable(address, `no hello came within ${options.connectTimeoutMs} ms`)),
     )
-    this.#call.on('data', (message: PeerMessage) => this.#receive(message))
-    this.#call.on('error', (error: ServiceError) => this.#finish(fromStatus(error, address)))
-    this.#call.on('end', () => this.#finish(unreachable(address, 'the other side ended the channel')))
-    this.#call.write({ hello: encodeHello({ ...ours, protocolVersion: PROTOCOL_VERSION, tokenAnswer: '' }) })
+    call.on('data', (message: PeerMessage) => this.#receive(message))
+    call.on('error', (error: ServiceError) => this.#finish(fromStatus(error, address)))
+    call.on('end', () => this.#finish(unreachable(address, 'the other side ended the channel')))
+    call.write({ hello: encodeHello({ ...ours, protocolVersion: PROTOCOL_VERSION, tokenAnswer: '' }) })
   }
 
   /** Who answered. */
@@ -189,10 +190,19 @@ export class ClientConnection<Item> {
     this.#helloTimer.cancel()
     this.#liveness?.stop()
     // gRPC reports the cancellation as an error of the call, after we stopped listening to its meaning.
-    this.#call.cancel()
-    this.#client.close()
+    this.#dialled.call.cancel()
+    this.#dialled.close()
     if (this.#hello !== undefined) this.#parts.ended(error)
     this.#end.resolve(error)
+  }
+}
+
+function grpcDial(protocol: PeerProtocol, { messageBytesMax }: ResolvedPeerOptions): Dial {
+  return (address, metadata) => {
+    const client = new Client(address, credentials.createInsecure(), channelOptions(messageBytesMax))
+    const { path, requestSerialize, responseDeserialize } = protocol.peer['Channel']!
+    const call = client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize, metadata) as Call
+    return { call, close: () => client.close() }
   }
 }
 

@@ -14,7 +14,7 @@ import { ClusterError, isClusterError } from '../errors/cluster-error.ts'
 import { type ErrorCode, errorTable } from '../errors/error-table.ts'
 import type { ReplicaReport } from '../position/replica-report.ts'
 import type { ClusterKeys } from '../request/cluster-token.ts'
-import { ClientConnection } from './client-connection.ts'
+import { ClientConnection, type Dial } from './client-connection.ts'
 import type { Hello, LocalHello } from './hello.ts'
 import { InFlight, type Pending, type PeerReply } from './in-flight.ts'
 import type { ResolvedPeerOptions } from './peer-options.ts'
@@ -39,6 +39,8 @@ export interface PeerClientParts {
   readonly keys: ClusterKeys
   /** Where to connect for an address, both `host:port`. */
   route(address: string): string
+  /** Default: gRPC. */
+  readonly dial?: Dial | undefined
   random(): number
   hello(): LocalHello
   /** This node has no cluster id yet and the other one told its own. */
@@ -152,7 +154,7 @@ export class PeerClient {
   }
 
   async #serve(signal: AbortSignal, progress: () => void): Promise<void> {
-    const { address, clock, protocol, options, keys } = this.#parts
+    const { address, clock, protocol, options, keys, dial } = this.#parts
     await ClientConnection.run<Pending>(
       {
         address,
@@ -160,6 +162,7 @@ export class PeerClient {
         protocol,
         options,
         keys,
+        dial,
         route: (asked) => this.#parts.route(asked),
         hello: () => this.#parts.hello(),
         batch: (items) => this.#inFlight.message(items),

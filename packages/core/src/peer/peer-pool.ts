@@ -11,6 +11,7 @@ import type { Clock } from '../base/clock.ts'
 import { CoarseTimer } from '../base/coarse-timer.ts'
 import { ClusterError } from '../errors/cluster-error.ts'
 import type { ClusterKeys } from '../request/cluster-token.ts'
+import type { Dial } from './client-connection.ts'
 import type { Hello, LocalHello } from './hello.ts'
 import { PeerClient } from './peer-client.ts'
 import type { ResolvedPeerOptions } from './peer-options.ts'
@@ -24,6 +25,8 @@ export interface PeerPoolParts {
   readonly keys: ClusterKeys
   /** Where to connect for an address, both `host:port`. */
   route(address: string): string
+  /** Default: gRPC. */
+  readonly dial?: Dial | undefined
   random(): number
   hello(): LocalHello
   adoptClusterId(clusterId: string): void

@@ -87,7 +87,7 @@ export class PeerServer {
     this.#server = new Server(channelOptions(parts.options.messageBytesMax))
     const { handlers, protocol } = parts
     this.#server.addService(protocol.peer, {
-      channel: (stream: ServerDuplexStream<PeerMessage, PeerMessage>) => this.#open(stream),
+      channel: (stream: ServerDuplexStream<PeerMessage, PeerMessage>) => this.accept(stream),
       write: this.#unary((request: WireWriteRequest, deadlineMs) => handlers.write(request, deadlineMs)),
       resolve: this.#unary((request: WireResolveRequest, deadlineMs) => handlers.resolve(request, deadlineMs)),
       call: this.#unary((request: WireCallRequest, deadlineMs) => handlers.call(request, deadlineMs)),
@@ -126,23 +126,8 @@ export class PeerServer {
     return [...this.#replicas.values()].map((session) => ({ hello: session.peer, rttMs: session.rttMs }))
   }
 
-  /** Takes nothing new, answers what was taken for at most `drainMs`, then ends every channel. Idempotent. */
-  close(drainMs = 1_000): Promise<void> {
-    this.#closing ??= this.#close(drainMs)
-    return this.#closing
-  }
-
-  async #close(drainMs: number): Promise<void> {
-    const late = Promise.withResolvers<void>()
-    const timer = this.#parts.clock.setTimer(drainMs, late.resolve)
-    const drained = Promise.all([...this.#sessions].map((session) => session.drain('the node is closing')))
-    await Promise.race([drained, late.promise])
-    timer.cancel()
-    for (const session of this.#sessions) session.close()
-    this.#server.forceShutdown()
-  }
-
-  #open(stream: ServerDuplexStream<PeerMessage, PeerMessage>): void {
+  /** A node dialled this one. gRPC calls it; so does a transport that a test made. */
+  accept(stream: ServerDuplexStream<PeerMessage, PeerMessage>): void {
     const { clock, options, handlers, hello } = this.#parts
     let proof: VerifiedToken | undefined
     let token: string | undefined
@@ -166,6 +151,22 @@ export class PeerServer {
       opened: () => this.#sessions.add(session),
       ended: () => this.#forget(session),
     })
+  }
+
+  /** Takes nothing new, answers what was taken for at most `drainMs`, then ends every channel. Idempotent. */
+  close(drainMs = 1_000): Promise<void> {
+    this.#closing ??= this.#close(drainMs)
+    return this.#closing
+  }
+
+  async #close(drainMs: number): Promise<void> {
+    const late = Promise.withResolvers<void>()
+    const timer = this.#parts.clock.setTimer(drainMs, late.resolve)
+    const drained = Promise.all([...this.#sessions].map((session) => session.drain('the node is closing')))
+    await Promise.race([drained, late.promise])
+    timer.cancel()
+    for (const session of this.#sessions) session.close()
+    this.#server.forceShutdown()
   }
 
   #report(session: PeerSession, peer: Hello, reports: readonly ReplicaReport[]): void {

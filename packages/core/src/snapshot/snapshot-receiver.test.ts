@@ -210,6 +210,18 @@ test.for(['snapshot.receive-write', 'snapshot.receive-sync'])(
   },
 )
 
+test('an abort on a disk that cannot remove the file is no error of its own', async () => {
+  const disk: Disk = {
+    ...realDisk,
+    remove() {
+      throw new ClusterError('STORAGE_FAILED', 'EIO')
+    },
+  }
+  const receiver = new SnapshotReceiver(disk, spool())
+  await receiver.data(snapshotOf(imageOf(2, 512), 512).subarray(0, 300))
+  expect(() => receiver.abort()).not.toThrow()
+})
+
 test('an abort while the file is being synced closes it only when the sync has ended', async () => {
   const releases: (() => void)[] = []
   const closedDescriptors: number[] = []

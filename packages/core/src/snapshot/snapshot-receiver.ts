@@ -126,7 +126,11 @@ export class SnapshotReceiver {
     if (this.#isEnded) return
     this.#isEnded = true
     this.#close()
-    this.#disk.remove('snapshot.receive', this.#file)
+    try {
+      this.#disk.remove('snapshot.receive', this.#file)
+    } catch {
+      // What ended the snapshot is the error to tell; the spool directory is emptied at the next start.
+    }
   }
 
   async #takeRest(chunk: Buffer, from: number): Promise<void> {

@@ -22,9 +22,14 @@ export interface PrimaryLinkOptions {
   readonly clock: Clock
   /** Where to connect for an address, both `host:port`. */
   route(address: string): string
+  /** Default: TCP. */
+  readonly connect?: Connect | undefined
   readonly random: () => number
   readonly onFailure: (error: unknown, delayMs: number) => void
 }
+
+/** Begins an HTTP/2 session with an address; trouble is an event of the session. */
+export type Connect = (url: URL, address: { readonly host: string; readonly port: number }) => ClientHttp2Session
 
 /** Largest window of HTTP/2. */
 const CONNECTION_WINDOW_BYTES = 2 ** 31 - 1
@@ -118,21 +123,8 @@ export class PrimaryLink {
   }
 
   #open(): ClientHttp2Session {
-    const { url, options, route } = this.#options
-    const { host, port } = addressOf(url, route)
-    const session = http2.connect(url.origin, {
-      maxSessionMemory: SESSION_MEMORY_MIB,
-      settings: { initialWindowSize: options.streamWindowBytes, enablePush: false },
-      // A plain connection whatever the scheme is: TLS is not spoken yet, by LiteFS neither.
-      createConnection: () =>
-        net.connect({
-          host,
-          port,
-          noDelay: true,
-          keepAlive: true,
-          keepAliveInitialDelay: 30_000,
-        }),
-    })
+    const { url, options, route, connect = tcpConnect(options) } = this.#options
+    const session = connect(url, addressOf(url, route))
     session.on('goaway', () => session.destroy()) // a stream is endless: waiting for its end would be waiting for ever
     return session
   }
@@ -160,6 +152,17 @@ export class PrimaryLink {
       })
     })
   }
+}
+
+function tcpConnect({ streamWindowBytes }: ResolvedStreamSinkOptions): Connect {
+  return (url, { host, port }) =>
+    http2.connect(url.origin, {
+      maxSessionMemory: SESSION_MEMORY_MIB,
+      settings: { initialWindowSize: streamWindowBytes, enablePush: false },
+      // A plain connection whatever the scheme is: TLS is not spoken yet, by LiteFS neither.
+      createConnection: () =>
+        net.connect({ host, port, noDelay: true, keepAlive: true, keepAliveInitialDelay: 30_000 }),
+    })
 }
 
 function failed(url: URL, reason: string, cause?: unknown): ClusterError {

@@ -76,7 +76,7 @@ export class StreamServer {
       closing: this.#closing.signal,
       open: (exchange, headers) => this.#open(exchange, headers),
     })
-    this.#listener = new HttpListener({ ...options, clock, handle: (exchange) => this.#handle(exchange) })
+    this.#listener = new HttpListener({ ...options, clock, handle: (exchange) => this.accept(exchange) })
   }
 
   /**
@@ -91,6 +91,16 @@ export class StreamServer {
       })
     }
     return (await this.#listener.listen(options.host, options.port)).port
+  }
+
+  /** A request came. The listener calls it; so does a transport that a test made. */
+  accept(exchange: Exchange): void {
+    const answer = this.#answer(exchange)
+      .catch((error: unknown) => {
+        this.#parts.onFailure?.(error, { path: exchange.path, remoteAddress: exchange.remoteAddress })
+      })
+      .finally(() => this.#running.delete(answer))
+    this.#running.add(answer)
   }
 
   /** Streams under way. */
@@ -134,15 +144,6 @@ export class StreamServer {
         })
     })
     await this.#listener.destroyConnections()
-  }
-
-  #handle(exchange: Exchange): void {
-    const answer = this.#answer(exchange)
-      .catch((error: unknown) => {
-        this.#parts.onFailure?.(error, { path: exchange.path, remoteAddress: exchange.remoteAddress })
-      })
-      .finally(() => this.#running.delete(answer))
-    this.#running.add(answer)
   }
 
   async #answer(exchange: Exchange): Promise<void> {

@@ -12,7 +12,7 @@ import type { ClusterKeys } from '../request/cluster-token.ts'
 import type { DatabaseName } from '../request/database-name.ts'
 import { DatabaseFollower, type FollowerStatus } from './database-follower.ts'
 import { PrimaryGreeting } from './primary-greeting.ts'
-import { PrimaryLink } from './primary-link.ts'
+import { type Connect, PrimaryLink } from './primary-link.ts'
 import type { StreamReceiver } from './stream-receiver.ts'
 import type { ResolvedStreamSinkOptions } from './stream-sink-options.ts'
 
@@ -32,6 +32,8 @@ export interface StreamSinkParts {
   readonly clock: Clock
   /** Where to connect for an address, both `host:port`. */
   route(address: string): string
+  /** Default: TCP. */
+  readonly connect?: Connect | undefined
   /** Jitter in [0, 1). */
   readonly random: () => number
   readonly options: ResolvedStreamSinkOptions
@@ -55,6 +57,7 @@ export class StreamSink {
       options,
       clock,
       route: (address) => parts.route(address),
+      connect: parts.connect,
       random,
       onFailure: (error, delayMs) => parts.onFailure?.(error, delayMs, undefined),
     })

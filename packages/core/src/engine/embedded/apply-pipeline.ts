@@ -22,7 +22,7 @@ export interface ApplyParts {
   readonly database: string
   readonly clock: Clock
   readonly log: TransactionLog
-  readonly applier: WalApplier
+  readonly applier: Pick<WalApplier, 'apply' | 'checkpoint' | 'needsPause' | 'position' | 'settled' | 'walBytes'>
   readonly tracker: PositionTracker
   /** The epoch that wrote a TXID, from the table the primary announced. */
   epochOf(record: LtxRecord): Epoch

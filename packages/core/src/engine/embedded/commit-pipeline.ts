@@ -22,7 +22,7 @@ export interface CommitParts {
   readonly database: string
   readonly epoch: Epoch
   readonly groupCommit: GroupCommit
-  readonly capture: WalCapture
+  readonly capture: Pick<WalCapture, 'capture'>
   readonly log: TransactionLog
   readonly tracker: PositionTracker
   readonly journal: RequestJournal

@@ -74,6 +74,8 @@ export class ReplicaMode implements StreamReceiver {
   #needsSeed = true
   /** The file was changed by something that left no record: what stood in it is reported when it is replaced. */
   #isChanged = false
+  /** The report of what is here and not in the primary's history. */
+  #reportId: string | undefined
   #stoppedBy: ClusterError | undefined
   #closed = false
 
@@ -195,7 +197,8 @@ export class ReplicaMode implements StreamReceiver {
     // What the connection before delivered is in the log before histories are compared.
     await this.#applying?.pipeline.settled()
     if (this.#closed) return
-    if (!this.#needsSeed) await this.#comparePasts(greeting)
+    // Also while it waits to be seeded: this may be another primary, which lacks what the one before had.
+    await this.#comparePasts(greeting)
     this.#epochs = greeting.epochs ?? []
     if (this.#epochs.length === 0) return
     onEpochs(this.#epochs)
@@ -342,13 +345,15 @@ export class ReplicaMode implements StreamReceiver {
     const { store, reports } = this.#options
     const parting = findParting(store.log, greeting)
     if (parting === undefined) {
-      if (greeting.seed === undefined) return
+      if (greeting.seed === undefined || this.#needsSeed) return
       this.#warnSeededAgain()
       this.#needsSeed = true
       return
     }
     const { name, clock } = store.options
     const report = await reportParting(name, store.log, reports, parting, greeting, clock.nowMs())
+    if (report.id === this.#reportId) return
+    this.#reportId = report.id
     this.#setDiverged(
       new ClusterError(
         'POSITION_DIVERGED',
@@ -454,6 +459,7 @@ export class ReplicaMode implements StreamReceiver {
     if (this.#epochs.length > 0) store.log.adoptEpochTable(this.#epochs)
     this.#marker.forget()
     this.#isChanged = false
+    this.#reportId = undefined
     this.#needsSeed = false
     tracker.replace(at)
     onProgress()

@@ -5,7 +5,6 @@
  * any subset of them with zeros where one is missing, or everything; changes of names likewise. A bomb makes the
  * disk die in the middle of the n-th change from now on, a write half done; from then on every call throws.
  */
-import path from 'node:path'
 import { ClusterError } from '../../errors/cluster-error.ts'
 import type { Disk, FileIdentity } from '../../files/disk.ts'
 import { interceptedDisk } from './intercepted-disk.ts'
@@ -177,7 +176,8 @@ export class PowerCutDisk implements Disk {
 
   rename(_operation: string, from: string, to: string): void {
     this.#change()
-    if (!this.#names.has(from)) throw failed('ENOENT')
+    const isDirectory = [...this.#names.keys()].some((file) => file.startsWith(`${from}/`))
+    if (!this.#names.has(from) && !isDirectory) throw failed('ENOENT')
     this.#rename({ kind: 'rename', from, to })
   }
 
@@ -196,8 +196,8 @@ export class PowerCutDisk implements Disk {
 
   list(_operation: string, directory: string): string[] {
     this.#requireAlive()
-    const names = [...this.#names.keys()].filter((file) => path.dirname(file) === directory)
-    return names.map((file) => path.basename(file)).sort()
+    const below = [...this.#names.keys()].filter((file) => file.startsWith(`${directory}/`))
+    return [...new Set(below.map((file) => file.slice(directory.length + 1).split('/', 1)[0] ?? ''))].sort()
   }
 
   syncDirectory(): void {
@@ -265,6 +265,12 @@ function applyName(names: Map<string, Inode>, nameChange: NameChange): void {
   if (nameChange.kind === 'create') names.set(nameChange.name, nameChange.inode)
   else if (nameChange.kind === 'remove') names.delete(nameChange.name)
   else {
+    // A directory moves with everything in it.
+    const below = [...names].filter(([file]) => file.startsWith(`${nameChange.from}/`))
+    for (const [file, inode] of below) {
+      names.delete(file)
+      names.set(nameChange.to + file.slice(nameChange.from.length), inode)
+    }
     const inode = names.get(nameChange.from)
     // Its creation was lost.
     if (inode === undefined) return

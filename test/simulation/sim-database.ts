@@ -1,0 +1,203 @@
+/**
+ * One database of a simulated node, and the mode it is in; what `EmbeddedDatabase` is in a real one.
+ */
+import type { Clock } from '../../packages/core/src/base/clock.ts'
+import type { CommittedWrite, LocalResolve, LocalWrite, ResolvedWrite } from '../../packages/core/src/engine/engine.ts'
+import { ClusterError } from '../../packages/core/src/errors/cluster-error.ts'
+import type { DivergenceReport } from '../../packages/core/src/divergence/divergence-report.ts'
+import { DivergenceStore } from '../../packages/core/src/divergence/divergence-store.ts'
+import type { Disk } from '../../packages/core/src/files/disk.ts'
+import type { ResolvedLogOptions } from '../../packages/core/src/log/log-options.ts'
+import { TransactionLog } from '../../packages/core/src/log/transaction-log.ts'
+import type { PageChecksums } from '../../packages/core/src/ltx/page-checksums.ts'
+import { type Epoch, type EpochTable, NO_EPOCH } from '../../packages/core/src/position/epoch.ts'
+import { type Position, ZERO_POSITION } from '../../packages/core/src/position/position.ts'
+import { PositionTracker, type TrackedPosition } from '../../packages/core/src/position/position-tracker.ts'
+import type { ReplicaReport } from '../../packages/core/src/position/replica-report.ts'
+import type { Txid } from '../../packages/core/src/position/txid.ts'
+import type { DatabaseName } from '../../packages/core/src/request/database-name.ts'
+import type { SnapshotSpool } from '../../packages/core/src/stream/snapshot-spool.ts'
+import type { LogRead, StreamableDatabase } from '../../packages/core/src/stream/streamable-database.ts'
+import { ProcedureTable } from '../../packages/core/src/write/procedure-table.ts'
+import type { SimProcess } from './sim-process.ts'
+import { SimPrimary, type SimPrimaryParts } from './sim-primary.ts'
+import { SimReplica } from './sim-replica.ts'
+import type { SqliteImage } from './sqlite-image.ts'
+import { differenceOf, snapshotOf } from './virtual-snapshot.ts'
+
+export interface SimDatabaseParts
+  extends Pick<
+    SimPrimaryParts,
+    'requestIds' | 'ledger' | 'queue' | 'nodeId' | 'schema' | 'commitFault' | 'requirePrimary' | 'onHistoryRestarted'
+  > {
+  readonly name: DatabaseName
+  readonly process: SimProcess
+  readonly clock: Clock
+  readonly disk: Disk
+  readonly logOptions: ResolvedLogOptions
+  onProgress(): void
+  onEpochs(table: EpochTable): void
+  onRestartStream(): void
+  onStopped(error: unknown): void
+  onReplace(before: SqliteImage, after: SqliteImage, report: DivergenceReport | 'copy' | undefined): void
+}
+
+const DIRECTORY = '/data/main/dbs/app.db'
+const LOG_DIRECTORY = `${DIRECTORY}/log`
+const SPOOL_DIRECTORY = `${DIRECTORY}/spool`
+
+export class SimDatabase implements StreamableDatabase {
+  readonly name: DatabaseName
+  readonly tracker: PositionTracker
+  readonly procedures = new ProcedureTable()
+  readonly log: TransactionLog
+  readonly reports: DivergenceStore
+  primary: SimPrimary | undefined
+  replica: SimReplica | undefined
+  readonly #parts: SimDatabaseParts
+
+  /** Opens the log, with the repairs that it makes. */
+  constructor(parts: SimDatabaseParts) {
+    const { name, disk, clock, logOptions } = parts
+    this.#parts = parts
+    this.name = name
+    for (const file of disk.list('spool.sweep', SPOOL_DIRECTORY))
+      disk.remove('spool.sweep', `${SPOOL_DIRECTORY}/${file}`)
+    this.log = TransactionLog.open({ disk, directory: LOG_DIRECTORY, options: logOptions, clock })
+    this.reports = new DivergenceStore(disk, DIRECTORY, () => undefined)
+    this.tracker = new PositionTracker({
+      database: name,
+      clock,
+      initial: { position: ZERO_POSITION, epoch: NO_EPOCH },
+      checksumAt: (txid) => this.log.checksumAt(txid),
+    })
+  }
+
+  get isPrimary(): boolean {
+    return this.primary !== undefined
+  }
+
+  /** A read here shows something. */
+  get isReadable(): boolean {
+    return this.primary !== undefined || this.replica?.isReadable === true
+  }
+
+  get receiver(): SimReplica | undefined {
+    return this.replica
+  }
+
+  openAsReplica(): void {
+    this.replica = new SimReplica({
+      ...this.#common(),
+      disk: this.#parts.disk,
+      onEpochs: (table) => this.#parts.onEpochs(table),
+      onProgress: () => this.#parts.onProgress(),
+      onDiverged: () => this.#parts.onRestartStream(),
+      onStopped: (error) => this.#parts.onStopped(error),
+      reports: this.reports,
+      directory: DIRECTORY,
+      onReplace: (before, after, report) => this.#parts.onReplace(before, after, report),
+    })
+    this.replica.open()
+  }
+
+  /** From whatever mode it was in. */
+  async openAsPrimary(epoch: Epoch): Promise<void> {
+    await this.closeMode()
+    this.primary = new SimPrimary(
+      {
+        ...this.#parts,
+        ...this.#common(),
+        procedures: this.procedures,
+        onFailure: (error) => this.#parts.onStopped(error),
+      },
+      epoch,
+    )
+    this.primary.announce()
+  }
+
+  async closeMode(): Promise<void> {
+    const { primary, replica } = this
+    this.primary = undefined
+    this.replica = undefined
+    primary?.close()
+    await replica?.close()
+  }
+
+  async write(write: LocalWrite): Promise<CommittedWrite> {
+    this.#parts.requirePrimary()
+    if (this.primary === undefined) {
+      throw new ClusterError('NOT_PRIMARY', `database "${this.name}" is a replica's on this node`)
+    }
+    return this.primary.write(write)
+  }
+
+  async resolve(question: LocalResolve): Promise<ResolvedWrite> {
+    this.#parts.requirePrimary()
+    if (this.primary === undefined) {
+      throw new ClusterError('NOT_PRIMARY', `database "${this.name}" is a replica's on this node`)
+    }
+    return this.primary.resolve(question)
+  }
+
+  report(): ReplicaReport {
+    const { position } = this.tracker.current
+    const durable = this.log.syncedTail
+    const applied = position.txid <= durable.position.txid ? position : durable.position
+    return { database: this.name, epoch: durable.epoch, durable: durable.position, applied }
+  }
+
+  tail(): TrackedPosition {
+    return this.tracker.current
+  }
+
+  epochTable(): EpochTable {
+    return this.log.epochTable()
+  }
+
+  readAfter(after: Position, maxBytes: number): LogRead {
+    return this.log.readAfter(after, maxBytes)
+  }
+
+  async openSnapshot(signal: AbortSignal): Promise<SnapshotSpool> {
+    signal.throwIfAborted()
+    this.primary?.captureNow()
+    const { clock, nodeId, process } = this.#parts
+    return snapshotOf(process.machine.file.current, this.tracker.current.position, clock.nowMs(), nodeId)
+  }
+
+  async openDifference(from: PageChecksums, signal: AbortSignal): Promise<SnapshotSpool | undefined> {
+    signal.throwIfAborted()
+    this.primary?.captureNow()
+    const { clock, nodeId, process } = this.#parts
+    const { position } = this.tracker.current
+    if (position.txid < 2n) return undefined
+    return differenceOf(process.machine.file.current, from, position, clock.nowMs(), nodeId)
+  }
+
+  openImage(): Promise<SnapshotSpool> {
+    return Promise.reject(new ClusterError('STREAM_FAILED', 'nobody asks for an image here'))
+  }
+
+  onAdvance(listener: () => void): () => void {
+    return this.tracker.onAdvance(listener)
+  }
+
+  prune(keepAfter: Txid | undefined): void {
+    if (this.primary?.isStopped === true || this.replica?.isStopped === true) return
+    const durable =
+      this.primary === undefined ? this.replica?.durableInDatabase.txid : this.tracker.current.position.txid
+    if (durable !== undefined) this.log.prune({ keepAfter, durableInDatabase: durable })
+  }
+
+  async close(): Promise<void> {
+    this.tracker.close()
+    await this.closeMode()
+    await this.log.close()
+  }
+
+  #common() {
+    const { name, process, clock } = this.#parts
+    return { database: name, process, clock, log: this.log, tracker: this.tracker }
+  }
+}

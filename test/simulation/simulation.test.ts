@@ -1,0 +1,47 @@
+/**
+ * Invariants I1 to I10 on a simulated fleet (what is real and what is modelled: DESIGN.md). What may legally be lost: a
+ * write acknowledged at `none` or `local` when another node becomes primary, and any when the operator or an election
+ * chooses a primary that does not have it; then a divergence report has it.
+ *
+ * A fresh seed each time, printed; every kept seed. `pnpm simulate` runs thousands.
+ */
+import { spawnSync } from 'node:child_process'
+import path from 'node:path'
+import { beforeAll, describe, expect, it } from 'vitest'
+import { loadPeerProtocol, type PeerProtocol } from '../../packages/core/src/peer/protocol.ts'
+import { seedOfRun } from '../support/random.ts'
+import kept from './kept-seeds.json' with { type: 'json' }
+import { simulate } from './simulate-run.ts'
+
+let protocol: PeerProtocol
+
+beforeAll(() => {
+  protocol = loadPeerProtocol()
+})
+
+async function expectNoViolation(seed: number): Promise<void> {
+  const { violations, context } = await simulate({ seed, protocol })
+  expect(
+    violations.map(({ message }) => message),
+    `pnpm simulate --seed ${seed}\n${context.join('\n')}`,
+  ).toEqual([])
+}
+
+describe('a simulated fleet under faults', () => {
+  const first = seedOfRun('simulation')
+
+  it.each([first, first + 1, first + 2])('keeps every promise (seed %i)', expectNoViolation)
+
+  it.each(kept)('keeps every promise with seed $seed: $reason', ({ seed }) => expectNoViolation(seed))
+
+  it('does the same for the same seed, in this process and in another one', async () => {
+    const seed = 7
+    const once = await simulate({ seed, protocol })
+    const again = await simulate({ seed, protocol })
+    expect(again.digest).toBe(once.digest)
+    expect(once.faults.total).toBeGreaterThan(10)
+    const script = path.join(import.meta.dirname, 'simulate.ts')
+    const { stdout } = spawnSync(process.execPath, [script, '--seed', String(seed), '--digest'], { encoding: 'utf8' })
+    expect(stdout.trim()).toBe(once.digest)
+  })
+})
