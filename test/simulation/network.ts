@@ -52,6 +52,8 @@ export class Network {
   /** The process that runs on the machine of this name now. */
   started(host: Host): void {
     this.#hosts.set(host.name, host)
+    // What was sent to the process before it is sent again by TCP, and refused.
+    for (const connection of this.#connections) connection.machineIsBack(host.name)
   }
 
   host(name: string): Host | undefined {
@@ -151,6 +153,8 @@ export class Connection {
   readonly #back = new Pipe()
   /** A machine without power holds one end. */
   #isOrphan = false
+  /** Something was sent to it. */
+  #isUnanswered = false
 
   constructor(network: Network, time: WorldTime, chance: Chance, host: Host, to: string, door: string) {
     this.#network = network
@@ -168,7 +172,10 @@ export class Connection {
 
   send(endpoint: Endpoint, item: Item, done?: () => void): void {
     const pipe = endpoint === this.near ? this.#out : this.#back
-    if (this.#isOrphan && this.#network.host(this.#peerName(endpoint))?.isMachineUp === true) this.#resetSoon(endpoint)
+    if (this.#isOrphan) {
+      this.#isUnanswered = true
+      if (this.#network.host(this.#peerName(endpoint))?.isMachineUp === true) this.#resetSoon(endpoint)
+    }
     this.#enqueue(pipe, item)
     if (item.kind === 'data') pipe.bytes += item.bytes
     if (done === undefined) return
@@ -206,6 +213,13 @@ export class Connection {
     if (other === undefined || other.isEnded) return this.#network.forget(this)
     if (isSilent) this.#isOrphan = true
     else this.#enqueue(dead === this.near ? this.#out : this.#back, { kind: 'end' })
+  }
+
+  machineIsBack(name: string): void {
+    if (!this.#isOrphan || !this.#isUnanswered) return
+    for (const endpoint of [this.near, this.far]) {
+      if (endpoint !== undefined && !endpoint.isEnded && this.#peerName(endpoint) === name) this.#resetSoon(endpoint)
+    }
   }
 
   #peerName(endpoint: Endpoint): string {

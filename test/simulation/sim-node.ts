@@ -128,6 +128,7 @@ export class SimNode {
       clock,
       directory: simDirectory(),
       group: 'main',
+      random: (below) => Math.floor(random() * below),
       warn: () => undefined,
     })
     this.requestIds = new RequestIdSource(() => clock.nowMs(), chance.for('request-ids').bytes(6))

@@ -100,6 +100,7 @@ export class SimReplica implements StreamReceiver {
     const noted = this.#marker.read()
     if (noted === undefined || noted.position.checksum !== checksum) return undefined
     log.reset(noted)
+    if (noted.epochs.length > 0) log.adoptEpochTable(noted.epochs)
     this.#marker.forget()
     return noted.position
   }
@@ -240,7 +241,7 @@ export class SimReplica implements StreamReceiver {
     const image = this.#imageOf(snapshot)
     if (image.checksum !== position.checksum)
       throw new Error(`a snapshot of ${formatPosition(position)} has another checksum`)
-    this.#marker.note(at)
+    this.#marker.note({ ...at, epochs: this.#epochs })
     process.passing('before-apply')
     onReplace(file.current, image, this.#isChanged ? 'copy' : this.#report)
     file.replace(image)

@@ -165,7 +165,14 @@ export class Cluster implements AsyncDisposable {
     this.#directory = directory
     const warn = (name: string, message: string, details: Readonly<Record<string, unknown>>): void =>
       options.onWarning({ name, message, details })
-    this.#identity = new ClusterIdentity({ disk, clock, directory: this.#directory, group: GROUP, warn })
+    this.#identity = new ClusterIdentity({
+      disk,
+      clock,
+      directory: this.#directory,
+      group: GROUP,
+      random: Math.random,
+      warn,
+    })
     this.#requestIds = new RequestIdSource(() => clock.nowMs(), randomBytes(6))
     this.#runner = new FunctionRunner(this.#functions, clock)
     this.#replicaPositions = new ReplicaPositions({ clock })

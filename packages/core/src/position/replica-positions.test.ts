@@ -43,6 +43,19 @@ describe('ReplicaPositions', () => {
     expect(ended).toEqual([{ ended: 'reached', level: { replicas: 2 }, count: 2, uncounted: [] }])
   })
 
+  it('counts a node once, also while the channel of its earlier process still looks alive', async () => {
+    const { positions, ended, wait, turn } = setup('x', 'y')
+    positions.connected({ nodeId: 'the next process of x', name: 'x', region: 'r' })
+    void wait({ replicas: 2 }, 5)
+    positions.report('x', [report(5)])
+    positions.report('the next process of x', [report(5)])
+    await turn()
+    expect(ended).toEqual([])
+    positions.report('y', [report(5)])
+    await turn()
+    expect(ended[0]).toMatchObject({ ended: 'reached', count: 2 })
+  })
+
   it('answers at once when the level is reached already', async () => {
     const { positions, ended, wait } = setup('x')
     positions.report('x', [report(5)])

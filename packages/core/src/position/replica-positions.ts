@@ -6,7 +6,8 @@
  * current term.
  * Promises: a replica counts for a transaction only while the last record of its log carries the epoch of that
  * transaction and stands at or after it: one primary per epoch and logs without holes make that record the same record.
- * A report with another epoch, smaller or larger, never counts. A waiter wakes in the turn of the report that completes
+ * A report with another epoch, smaller or larger, never counts. Nodes of one name are one node: of a machine that lost power and
+ * came back, the old channel may still look alive. A waiter wakes in the turn of the report that completes
  * its level. `waitFor` never rejects: the write it belongs to is committed whatever happens here, so the answer says
  * how far it came.
  *
@@ -207,16 +208,14 @@ export class ReplicaPositions {
 
   #isReached(group: WaiterGroup, position: Position): boolean {
     if (group.level !== 'all') return this.#count(group, position, 'durable') >= group.level.replicas
-    return this.#count(group, position, 'applied') === this.#replicas.size
+    return [...this.#replicas.values()].every((replica) => has(replica, group, position, 'applied'))
   }
 
   #count(group: WaiterGroup, position: Position, what: 'durable' | 'applied'): number {
-    let count = 0
-    for (const { reports } of this.#replicas.values()) {
-      const report = reports.get(group.database)
-      if (report !== undefined && report.epoch === group.epoch && contains(report[what], position)) count++
-    }
-    return count
+    const names = new Set<string>()
+    for (const replica of this.#replicas.values())
+      if (has(replica, group, position, what)) names.add(replica.identity.name)
+    return names.size
   }
 
   #outcome(ended: ReplicaWaitOutcome['ended'], group: WaiterGroup, position: Position): ReplicaWaitOutcome {
@@ -248,6 +247,11 @@ export class ReplicaPositions {
     if (group.waiters.length === 0) this.#groups.delete(group.key)
     for (const waiter of ended) waiter.resolve(this.#outcome(how, group, waiter.position))
   }
+}
+
+function has({ reports }: Replica, group: WaiterGroup, position: Position, what: 'durable' | 'applied'): boolean {
+  const report = reports.get(group.database)
+  return report !== undefined && report.epoch === group.epoch && contains(report[what], position)
 }
 
 /** Equal TXIDs with unequal checksums are two histories, also inside one epoch. */

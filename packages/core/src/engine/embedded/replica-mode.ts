@@ -174,8 +174,9 @@ export class ReplicaMode implements StreamReceiver {
   #halfSeeded(checksums: PageChecksums): Standing | undefined {
     const noted = this.#marker.read()
     if (noted === undefined || noted.position.checksum !== checksums.checksum) return undefined
-    // The epoch table is still the old one; the primary tells its own at the first connection.
-    this.#options.store.log.reset(noted)
+    const { log } = this.#options.store
+    log.reset(noted)
+    if (noted.epochs.length > 0) log.adoptEpochTable(noted.epochs)
     this.#marker.forget()
     return { kind: 'known', position: noted.position }
   }
@@ -442,7 +443,7 @@ export class ReplicaMode implements StreamReceiver {
     this.#needsSeed = true
     const isInPlace = applying !== undefined && store.file.pageSize === snapshot.header.pageSize
     if (this.#isChanged && isInPlace) await this.#reportChange(applying.applier, snapshot)
-    this.#marker.note(at)
+    this.#marker.note({ ...at, epochs: this.#epochs })
     if (isInPlace) {
       await replacePages(applying.applier, snapshot, store.options.disk)
       store.log.reset(at)

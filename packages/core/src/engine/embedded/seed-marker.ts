@@ -1,16 +1,24 @@
 /**
  * What a database is about to become, noted durably before its pages are replaced and forgotten when its log says the same.
  *
- *   <dataDir>/<group>/dbs/<name>/seeding    position in text form (33 characters), a space, the epoch in decimal, a newline
+ *   <dataDir>/<group>/dbs/<name>/seeding    position in text form (33 characters), a space, the epoch in decimal, a newline;
+ *                                           then a line for each epoch of the primary: epoch in decimal, first TXID, checksum before it
  *
  * After a crash in between the file is in a state that its log does not know; with the marker it is known to be the primary's, and
- * the node goes on from there.
+ * the node goes on from there, with the primary's epochs: it may become primary itself before it meets another one.
  */
 import path from 'node:path'
 import type { Disk } from '../../files/disk.ts'
 import type { LogTail } from '../../log/transaction-log.ts'
-import { epoch } from '../../position/epoch.ts'
+import { formatChecksum, parseChecksum } from '../../position/checksum.ts'
+import { epoch, type EpochStart, type EpochTable } from '../../position/epoch.ts'
 import { formatPosition, parsePosition } from '../../position/position.ts'
+import { formatTxid, parseTxid } from '../../position/txid.ts'
+
+export interface NotedSeed extends LogTail {
+  /** Empty for a LiteFS primary. */
+  readonly epochs: EpochTable
+}
 
 export class SeedMarker {
   readonly #disk: Disk
@@ -22,19 +30,34 @@ export class SeedMarker {
     this.#file = path.join(directory, 'seeding')
   }
 
-  note({ position, epoch }: LogTail): void {
-    this.#disk.replaceDurably('seed.marker', this.#file, Buffer.from(`${formatPosition(position)} ${epoch}\n`))
+  note({ position, epoch: newest, epochs }: NotedSeed): void {
+    const starts = epochs.map(
+      (start) => `${start.epoch} ${formatTxid(start.firstTxid)} ${formatChecksum(start.checksumBefore)}\n`,
+    )
+    const text = `${formatPosition(position)} ${newest}\n${starts.join('')}`
+    this.#disk.replaceDurably('seed.marker', this.#file, Buffer.from(text))
   }
 
   /** `undefined` when there is none, or none that is whole. */
-  read(): LogTail | undefined {
+  read(): NotedSeed | undefined {
     const text = this.#disk.readWhole('seed.marker', this.#file)?.toString('latin1') ?? ''
-    const [, positionText = '', epochText = ''] = /^(\S{33}) (\d{1,15})\n$/.exec(text) ?? []
+    const [first = '', ...lines] = text.split('\n')
+    const [, positionText = '', epochText = ''] = /^(\S{33}) (\d{1,16})$/.exec(first) ?? []
     const position = parsePosition(positionText)
-    return position === undefined ? undefined : { position, epoch: epoch(Number(epochText)) }
+    const epochs = lines.slice(0, -1).map(parseStart)
+    if (position === undefined || lines.at(-1) !== '' || !epochs.every((start) => start !== undefined)) return undefined
+    return { position, epoch: epoch(Number(epochText)), epochs }
   }
 
   forget(): void {
     this.#disk.remove('seed.marker', this.#file)
   }
+}
+
+function parseStart(line: string): EpochStart | undefined {
+  const [, epochText = '', txidText = '', checksumText = ''] = /^(\d{1,16}) (\S{16}) (\S{16})$/.exec(line) ?? []
+  const firstTxid = parseTxid(txidText)
+  const checksumBefore = parseChecksum(checksumText)
+  if (firstTxid === undefined || checksumBefore === undefined) return undefined
+  return { epoch: epoch(Number(epochText)), firstTxid, checksumBefore }
 }
