@@ -3,7 +3,7 @@
  * marker and log, on a virtual file.
  *
  * Follows `engine/embedded/replica-mode.ts` step by step: what does not continue is reported and seeded again, a failing
- * disk stops the database until the process is started anew. Order of seeding: report → marker → pages → log → epoch table
+ * disk stops the database until the process is started anew. Order of seeding: report → marker → pages → epoch table → log
  * → marker forgotten. What is modelled: the copy of a file that was changed behind its log.
  */
 import type { Clock } from '../../packages/core/src/base/clock.ts'
@@ -99,8 +99,8 @@ export class SimReplica implements StreamReceiver {
     // The last process died between replacing the pages and telling the log.
     const noted = this.#marker.read()
     if (noted === undefined || noted.position.checksum !== checksum) return undefined
-    log.reset(noted)
     if (noted.epochs.length > 0) log.adoptEpochTable(noted.epochs)
+    log.reset(noted)
     this.#marker.forget()
     return noted.position
   }
@@ -245,10 +245,10 @@ export class SimReplica implements StreamReceiver {
     process.passing('before-apply')
     onReplace(file.current, image, this.#isChanged ? 'copy' : this.#report)
     file.replace(image)
+    if (this.#epochs.length > 0) log.adoptEpochTable(this.#epochs)
     log.reset(at)
     disk.remove('seed.remove-spool', snapshot.databaseFile)
     this.#pipeline = this.#newPipeline(this.#newApplier(position))
-    if (this.#epochs.length > 0) log.adoptEpochTable(this.#epochs)
     this.#marker.forget()
     this.#isChanged = false
     this.#report = undefined

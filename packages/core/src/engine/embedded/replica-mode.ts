@@ -10,7 +10,8 @@
  * Divergence (I10): what only this node has is kept in a report (parting.ts), durable before anything of it is given up; then the
  * database is seeded again. It never continues. So is one whose pages do not give a record's checksum, or whose file was changed
  * behind its log. A failing disk is no divergence: the database stops.
- * Order of seeding: report → marker → pages → log → epoch table → marker forgotten.
+ * Order of seeding: report → marker → pages → epoch table → log → marker forgotten. The table goes first: once the log knows the
+ * state of the file nobody asks the marker any more.
  * After a crash: see `recovery.ts`; a spool file is garbage and is removed at the next start; the marker (seed-marker.ts) says what
  * a half-seeded database is.
  */
@@ -175,8 +176,8 @@ export class ReplicaMode implements StreamReceiver {
     const noted = this.#marker.read()
     if (noted === undefined || noted.position.checksum !== checksums.checksum) return undefined
     const { log } = this.#options.store
-    log.reset(noted)
     if (noted.epochs.length > 0) log.adoptEpochTable(noted.epochs)
+    log.reset(noted)
     this.#marker.forget()
     return { kind: 'known', position: noted.position }
   }
@@ -446,7 +447,7 @@ export class ReplicaMode implements StreamReceiver {
     this.#marker.note({ ...at, epochs: this.#epochs })
     if (isInPlace) {
       await replacePages(applying.applier, snapshot, store.options.disk)
-      store.log.reset(at)
+      this.#resetLog(at)
       this.#applying = { ...applying, pipeline: this.#newPipeline(applying.applier) }
       store.options.disk.remove('seed.remove-spool', snapshot.databaseFile)
     } else {
@@ -454,10 +455,9 @@ export class ReplicaMode implements StreamReceiver {
       this.#stopApplying()
       store.closeFile(undefined)
       store.replaceFile(snapshot.databaseFile)
-      store.log.reset(at)
+      this.#resetLog(at)
       await this.#openFile({ checksums: snapshot.checksums, position })
     }
-    if (this.#epochs.length > 0) store.log.adoptEpochTable(this.#epochs)
     this.#marker.forget()
     this.#isChanged = false
     this.#reportId = undefined
@@ -465,6 +465,12 @@ export class ReplicaMode implements StreamReceiver {
     tracker.replace(at)
     onProgress()
     onReady()
+  }
+
+  #resetLog(at: TrackedPosition): void {
+    const { log } = this.#options.store
+    if (this.#epochs.length > 0) log.adoptEpochTable(this.#epochs)
+    log.reset(at)
   }
 
   /** Keeps the pages of a file that was changed behind its log, before they are replaced. */
