@@ -5,6 +5,7 @@ import { logTargets } from './log.ts'
 import { ltxTargets } from './ltx.ts'
 import { misbehavingTargets } from './misbehaving.ts'
 import { peerTargets } from './peer.ts'
+import { reportTargets } from './reports.ts'
 import { sqliteFileTargets } from './sqlite-files.ts'
 import { streamTargets } from './stream.ts'
 import { textTargets } from './texts.ts'
@@ -14,6 +15,7 @@ export const TARGETS: readonly FuzzTarget[] = [
   ...sqliteFileTargets,
   ...ltxTargets,
   ...logTargets,
+  ...reportTargets,
   ...streamTargets,
   ...valueTargets,
   ...peerTargets,

@@ -8,6 +8,7 @@
 import { ClusterError } from '../errors/cluster-error.ts'
 import type { PlainValue } from './plain-value.ts'
 import { setOwn } from './plain-reader.ts'
+import { DEPTH_MAX } from './plain-writer.ts'
 import type { SqlParams } from './sql-value.ts'
 import type { SqlStatement, WriteOperation } from './write-request.ts'
 
@@ -31,11 +32,13 @@ export function plainToJson(value: PlainValue): Json {
 }
 
 /** @throws CORRUPT_DATA */
-export function plainFromJson(json: Json): PlainValue {
+export function plainFromJson(json: Json, depth = 0): PlainValue {
   if (json === null || typeof json !== 'object') return json
-  if (isList(json)) return json.map(plainFromJson)
+  // As in the compact form: nothing deeper was ever written, and a document that is deeper would use up the stack.
+  if (depth >= DEPTH_MAX) throw damaged()
+  if (isList(json)) return json.map((item) => plainFromJson(item, depth + 1))
   const [key, ...more] = Object.keys(json)
-  if (key === undefined || more.length > 0 || !key.startsWith('$')) return objectFromJson(json)
+  if (key === undefined || more.length > 0 || !key.startsWith('$')) return objectFromJson(json, depth)
   const inner = json[key]
   switch (key) {
     case '$undefined':
@@ -53,7 +56,7 @@ export function plainFromJson(json: Json): PlainValue {
       if (inner === null || typeof inner === 'number') return new Date(inner ?? Number.NaN)
       break
     case '$object':
-      if (typeof inner === 'object' && inner !== null && !isList(inner)) return objectFromJson(inner)
+      if (typeof inner === 'object' && inner !== null && !isList(inner)) return objectFromJson(inner, depth)
       break
     default:
       break
@@ -102,9 +105,9 @@ function objectToJson(value: Exclude<PlainValue, null> & object): Json {
   return only !== undefined && more.length === 0 && only.startsWith('$') ? { $object: json } : json
 }
 
-function objectFromJson(json: { readonly [key: string]: Json }): PlainValue {
+function objectFromJson(json: { readonly [key: string]: Json }, depth: number): PlainValue {
   const value: Record<string, PlainValue> = {}
-  for (const [key, inner] of Object.entries(json)) setOwn(value, key, plainFromJson(inner))
+  for (const [key, inner] of Object.entries(json)) setOwn(value, key, plainFromJson(inner, depth + 1))
   return value
 }
 
