@@ -1,15 +1,16 @@
 /**
  * I2, I9, I10 when bytes on a node's disk change behind its back: torn and flipped ones in the WAL, the log, the saved state, the epochs and
- * the database itself. The node finds it out when it starts, and comes back by itself or says by name what is wrong; damaged data is
+ * the database itself, or on the way from another node. The node finds it out, and comes back by itself or says by name what is wrong; damaged data is
  * neither served as if it were good nor sent to others.
  *
  * Real: nodes as processes, with files, sockets and SQLite of their own; SIGKILL. Modelled: the damage, made while the node is down.
  * What may be lost: nothing. What is damaged in one file of a primary stands in another one; a replica has a primary.
  */
-import { statSync } from 'node:fs'
+import { rmSync, statSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import type { Damage } from '../support/damage.ts'
 import { type NodeFile, ProcessCluster } from '../support/process-cluster.ts'
+import { Random, seedOfRun } from '../support/random.ts'
 
 const NAME = 'app.db'
 const SCHEMA = [{ sql: 'CREATE TABLE entry (id INTEGER PRIMARY KEY, body BLOB)' }]
@@ -99,6 +100,37 @@ test('a primary comes back from any damage to its log, WAL, epochs and state, an
     // An epoch is never used twice, whatever became of the file that remembers it.
     expect((await cluster.primary.facts(NAME)).epoch, what).toBeGreaterThanOrEqual(epoch)
   }
+})
+
+test('what arrives damaged, of a snapshot or of single transactions, is never taken: it is asked for again', async () => {
+  const random = new Random(seedOfRun('damage on the way'))
+  await using cluster = await ProcessCluster.start(2, { database: NAME, links: true })
+  await cluster.primary.batch(NAME, SCHEMA)
+  for (let i = 0; i < ROWS; i++) await cluster.primary.run(NAME, INSERT, [3000])
+  await cluster.settle(1)
+  const { http } = cluster.link(1, 0)
+  for (let attempt = 1; attempt <= 8; attempt++) {
+    const isSnapshot = attempt % 2 === 0
+    if (isSnapshot) {
+      await cluster.node(1).kill()
+      rmSync(cluster.dataDirOf(1), { recursive: true })
+    }
+    http.garble(200 + random.below(isSnapshot ? 80_000 : 20_000))
+    if (isSnapshot) await cluster.startNode(1)
+    await expect
+      .poll(
+        async () => {
+          await cluster.primary.run(NAME, INSERT, [3000])
+          return http.isGarbled
+        },
+        { timeout: 20_000 },
+      )
+      .toBe(true)
+    await equal(cluster, `byte on the way, ${isSnapshot ? 'snapshot' : 'transactions'}`)
+    http.heal()
+  }
+  // A single bit on the way is no other history.
+  expect(cluster.warningsOf('diverged')).toEqual([])
 })
 
 test('a primary whose database itself is damaged is refused by name, wherever the damage is, and its replica goes on serving', async () => {

@@ -1,5 +1,5 @@
 /**
- * D15, I6, I9: what other programs commit to the primary's file is replicated like anything else, also when the node was not there to see
+ * D15, I5, I6, I9: what other programs commit to the primary's file is replicated like anything else, also when the node was not there to see
  * it, or dies while they write.
  *
  * Real: nodes as processes, with files, sockets and SQLite of their own; SIGKILL; the `sqlite3` shell and plain better-sqlite3 as the other
@@ -121,6 +121,21 @@ test('a replica that joins while another program commits without a pause gets on
   await cluster.primary.run(NAME, 'UPDATE tally SET count = count + 1')
   await cluster.expectEqual(1)
   expect(await cluster.node(1).read(NAME, 'SELECT count(*) FROM entry')).toEqual([[committed]])
+  expect(cluster.warningsOf()).toEqual([])
+})
+
+test('a program that writes to the file of a replica is refused, always, while the replica applies and checkpoints', async () => {
+  await using cluster = await startEmpty()
+  await using program = await ForeignLoop.start(cluster.fileOf(1), 'UPDATE tally SET count = count + 1000', 0)
+  // Enough for checkpoints, in which SQLite takes locks.
+  for (let id = 1; id <= 80; id++)
+    await cluster.node(1).run(NAME, 'INSERT INTO entry VALUES (?, 0, randomblob(300000))', [id])
+  await cluster.node(1).run(NAME, 'VACUUM')
+  await cluster.expectEqual(1)
+  expect(await program.stop()).toBe(0)
+  await expect(shell(cluster.fileOf(1), 'DELETE FROM entry', 300)).rejects.toThrow(/locked|busy/)
+  expect(await cluster.node(1).read(NAME, 'SELECT count(*) FROM entry')).toEqual([[80]])
+  await cluster.expectEqual(1)
   expect(cluster.warningsOf()).toEqual([])
 })
 

@@ -109,3 +109,16 @@ test('a delayed or throttled wire hands on everything, later', async () => {
   await arrives(`a${'x'.repeat(2_000)}`)
   expect(performance.now() - startMs).toBeGreaterThan(25 + 75)
 })
+
+test('a garbled wire hands on exactly one byte that was not sent', async () => {
+  const near = await dial()
+  near.write('a')
+  await arrives('a')
+  wire.garble(2)
+  far?.write('ab')
+  await expect.poll(() => heard).toBe('ab')
+  expect(wire.isGarbled).toBe(false)
+  far?.write('abcd')
+  await expect.poll(() => heard).toBe('abqbcd')
+  expect(wire.isGarbled).toBe(true)
+})

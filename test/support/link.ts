@@ -36,6 +36,8 @@ export class Wire {
   #delayMs = 0
   #bytesPerSecond = Number.POSITIVE_INFINITY
   #forwarded = 0
+  /** Bytes towards the node that dials until one of them is flipped. */
+  #garbleIn = Number.POSITIVE_INFINITY
   /** Ever accepted. */
   connections = 0
 
@@ -87,8 +89,19 @@ export class Wire {
     this.#bytesPerSecond = bytesPerSecond
   }
 
+  /** One byte of what the far side sends arrives as another, after so many more. TCP's own checksum is meant to find that, and does not always. */
+  garble(afterBytes: number): void {
+    this.#garbleIn = afterBytes
+  }
+
+  /** A byte that was to be garbled was. */
+  get isGarbled(): boolean {
+    return this.#garbleIn < 0
+  }
+
   /** As new. What was held back arrives. */
   heal(): void {
+    this.#garbleIn = Number.POSITIVE_INFINITY
     this.#isDropping = false
     this.#hanging = []
     this.#delayMs = 0
@@ -164,7 +177,7 @@ export class Wire {
       if (piece.length < next.bytes.length) half.held.unshift({ ...next, bytes: next.bytes.subarray(piece.length) })
       half.heldBytes -= piece.length
       this.#forwarded += piece.length
-      half.to.write(piece)
+      half.to.write(half.direction === 'in' ? this.#garbled(piece) : piece)
       if (half.heldBytes < HELD_BYTES_MAX) half.from.resume()
     }
   }
@@ -175,6 +188,16 @@ export class Wire {
     const piece = bytes.subarray(0, most)
     half.freeMs = performance.now() + (piece.length / this.#bytesPerSecond) * 1000
     return piece
+  }
+
+  #garbled(bytes: Buffer): Buffer {
+    const at = this.#garbleIn
+    this.#garbleIn -= bytes.length
+    if (at < 0 || at >= bytes.length) return bytes
+    this.#garbleIn = -1
+    const garbled = Buffer.from(bytes)
+    garbled[at] = (garbled[at] ?? 0) ^ 0x10
+    return garbled
   }
 
   #isHanging(direction: 'out' | 'in'): boolean {
