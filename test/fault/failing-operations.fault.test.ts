@@ -61,7 +61,7 @@ test.each([
   await node.operations({ forget: true })
   await expect
     .poll(async () => (await node.operations()).some(({ operation }) => operation === 'log.prune'), {
-      timeout: 15_000,
+      timeout: 60_000,
       interval: 100,
     })
     .toBe(true)
