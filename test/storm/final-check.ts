@@ -106,7 +106,9 @@ export class FinalCheck {
         log.finding(`${what} is lost, and was durable on every node`)
       if (reported.has(write.id)) continue
       gone.add(write.id)
-      const isPruned = reports.some((report) => [...write.txids].some((txid) => isMissing(report, txid)))
+      const isPruned = reports.some((report) =>
+        [...write.txids].some((txid) => isMissing(report, txid, write.recoveredBy !== undefined)),
+      )
       if (isPruned) loss.pruned++
       else unreported.push(write)
     }

@@ -70,11 +70,11 @@ export function writeIdOf({ operation }: DivergentRequest): number | undefined {
   return Number(first?.sql.includes('appended') ? params[2] : params[0])
 }
 
-/** Whether a report says that transactions of this TXID are missing from it. */
-export function isMissing({ report }: FoundReport, txid: bigint): boolean {
+/** Whether a report says that transactions of this TXID are missing from it, or of one before where that is all one knows. */
+export function isMissing({ report }: FoundReport, txid: bigint, isAtMost: boolean): boolean {
   const { shared, transactions, here, missing } = report
   if (missing === 0 || txid > here.txid || txid <= (shared?.txid ?? 0n)) return false
-  return transactions === undefined || txid < transactions.first || txid > transactions.last
+  return isAtMost || transactions === undefined || txid < transactions.first || txid > transactions.last
 }
 
 export async function replay(fleet: Fleet, reports: readonly FoundReport[]): Promise<ReplayCount> {
@@ -94,10 +94,8 @@ export async function replay(fleet: Fleet, reports: readonly FoundReport[]): Pro
         count.known++
         continue
       }
-      const identity =
-        requestId === undefined
-          ? { idempotencyKey: idempotencyKey ?? `replay of ${report.id}, request ${index}` }
-          : { requestId }
+      const key = idempotencyKey ?? (isAnonymous ? `replay of ${report.id}, request ${index}` : undefined)
+      const identity = { requestId, idempotencyKey: key }
       try {
         const { replayed } = await primary.batch(DATABASE, operation.statements, { timeoutMs: 30_000, ...identity })
         if (replayed) count.known++

@@ -229,8 +229,8 @@ export class Cluster implements AsyncDisposable {
       requestIds: this.#requestIds,
       executeHere,
       resolveHere,
-      awaitLocal: (database, position, deadlineMs) =>
-        this.#engine.require(database).tracker.waitFor(position, deadlineMs),
+      awaitLocal: (database, { position, epoch }, deadlineMs) =>
+        this.#engine.require(database).tracker.waitFor(position, deadlineMs, epoch),
     })
     const handler = new ForwardHandler({
       clock,

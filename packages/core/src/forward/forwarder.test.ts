@@ -136,8 +136,8 @@ describe('visibility on the calling node', () => {
 
   it('is awaited for every level but "none", at the position of the answer', async () => {
     const awaited: unknown[] = []
-    const awaitLocal: TestNodeOptions['awaitLocal'] = (database, position) => (
-      awaited.push([database, position]), Promise.resolve()
+    const awaitLocal: TestNodeOptions['awaitLocal'] = (database, { position, epoch }) => (
+      awaited.push([database, position, epoch]), Promise.resolve()
     )
     const { replica } = await pair({ execute: atPosition }, { awaitLocal })
     await replica.forwarder.write(procedureCall(1, { await: 'none' }))
@@ -145,8 +145,8 @@ describe('visibility on the calling node', () => {
     expect((await replica.forwarder.write(procedureCall(1, { await: 'local' }))).level).toBe('local')
     expect((await replica.forwarder.write(procedureCall(1, { await: 'all' }))).level).toBe('none')
     expect(awaited).toEqual([
-      ['app.db', POSITION],
-      ['app.db', POSITION],
+      ['app.db', POSITION, 3],
+      ['app.db', POSITION, 3],
     ])
   })
 

@@ -18,7 +18,7 @@ import { failurePhase } from '../errors/failure-phase.ts'
 import type { Leadership } from '../leadership/leadership.ts'
 import type { Members } from '../peer/members.ts'
 import type { PeerPool } from '../peer/peer-pool.ts'
-import type { Position } from '../position/position.ts'
+import type { TrackedPosition } from '../position/position-tracker.ts'
 import { formatAwaitLevel } from '../request/await-level.ts'
 import type { DatabaseName } from '../request/database-name.ts'
 import type { PlainValue } from '../request/plain-value.ts'
@@ -43,8 +43,8 @@ export interface ForwarderParts {
   readonly requestIds: RequestIdSource
   executeHere: ExecuteHere
   resolveHere: ResolveHere
-  /** Resolves when a new read on this node sees `position`. Rejects by the deadline. */
-  awaitLocal(database: DatabaseName, position: Position, deadlineMs: number): Promise<void>
+  /** Resolves when a new read on this node sees the position, which a transaction of this epoch led to. Rejects by the deadline. */
+  awaitLocal(database: DatabaseName, at: TrackedPosition, deadlineMs: number): Promise<void>
 }
 
 /** Verdicts that no further attempt changes: one of the caller's earlier ones may have been applied, or none ever will be. */
@@ -104,7 +104,7 @@ export class Forwarder {
     if (answer.outcome === 'not-applied') return answer
     const { database, requestId } = call
     try {
-      await this.#parts.awaitLocal(database, answer.position, deadlineMs)
+      await this.#parts.awaitLocal(database, answer, deadlineMs)
       return answer
     } catch (error) {
       throw new ClusterError(
@@ -182,7 +182,7 @@ export class Forwarder {
   async #untilVisible(call: WriteCall, answer: WriteAnswer, deadlineMs: number): Promise<WriteAnswer> {
     if (call.await === 'none') return answer
     try {
-      await this.#parts.awaitLocal(call.database, answer.position, deadlineMs)
+      await this.#parts.awaitLocal(call.database, answer, deadlineMs)
     } catch (error) {
       const { result, position, epoch, requestId, replayed, uncounted } = answer
       // The primary's answer to `local` is about itself; the caller's own node is what was missed.

@@ -164,7 +164,7 @@ describe('the question what became of a write', () => {
     const { replica } = await pair(
       { resolve },
       {
-        awaitLocal: (_, position) => {
+        awaitLocal: (_, { position }) => {
           awaited.push(position)
           return failure === undefined ? Promise.resolve() : Promise.reject(failure)
         },

@@ -16,6 +16,7 @@ function start(options: { readonly initial?: number; readonly waitersMax?: numbe
     database: 'app.db',
     clock,
     initial: tracked(options.initial ?? 5),
+    epochAt: () => epoch(1),
     checksumAt: (asked) => (asked >= 3n ? checksumOf(Number(asked)) : undefined),
     waitersMax: options.waitersMax,
   })
@@ -50,6 +51,13 @@ describe('PositionTracker', () => {
 
   it('accepts a position older than the log remembers', async () => {
     await expect(start().tracker.waitFor({ txid: txid(1n), checksum: checksumOf(50) }, 0)).resolves.toBeUndefined()
+  })
+
+  it('does not take a position of another epoch for its own, though the log has forgotten its own there', async () => {
+    const { tracker } = start()
+    const old: Position = { txid: txid(1n), checksum: checksumOf(50) }
+    await expect(tracker.waitFor(old, 0, epoch(2))).rejects.toMatchObject({ code: 'POSITION_DIVERGED' })
+    await expect(tracker.waitFor(old, 0, epoch(1))).resolves.toBeUndefined()
   })
 
   it('ends each wait at its own deadline', async () => {

@@ -9,7 +9,7 @@
 import type { Clock, Timer } from '../base/clock.ts'
 import { ClusterError, isClusterError } from '../errors/cluster-error.ts'
 import type { Checksum } from './checksum.ts'
-import type { Epoch } from './epoch.ts'
+import { type Epoch, NO_EPOCH } from './epoch.ts'
 import { formatPosition, type Position } from './position.ts'
 import { nextTxid, type Txid } from './txid.ts'
 
@@ -25,12 +25,15 @@ export interface PositionTrackerOptions {
   readonly initial: TrackedPosition
   /** Checksum of the database after `txid`, while the log still knows it. */
   checksumAt(txid: Txid): Checksum | undefined
+  /** The epoch that wrote `txid` in this node's history. */
+  epochAt(txid: Txid): Epoch
   /** Default: 100,000. */
   readonly waitersMax?: number | undefined
 }
 
 interface Waiter {
   readonly target: Position
+  readonly epoch: Epoch | undefined
   readonly deadlineMs: number
   resolve(): void
   reject(error: Error): void
@@ -76,12 +79,13 @@ export class PositionTracker {
   /**
    * Resolves once a read on this node sees `target`.
    * @param deadlineMs on the clock's monotonic scale
+   * @param epoch of the transaction that led to `target`, where it is known: it tells histories apart that the log has forgotten
    * @throws WAIT_TIMEOUT, POSITION_DIVERGED, CLOSED
    */
-  waitFor(target: Position, deadlineMs: number): Promise<void> {
+  waitFor(target: Position, deadlineMs: number, epoch?: Epoch): Promise<void> {
     if (this.#closed !== undefined) return Promise.reject(this.#closed)
     if (target.txid <= this.#current.position.txid) {
-      const diverged = this.#divergence(target)
+      const diverged = this.#divergence(target, epoch)
       return diverged === undefined ? Promise.resolve() : Promise.reject(diverged)
     }
     if (this.#waiters.length >= this.#waitersMax) {
@@ -93,7 +97,7 @@ export class PositionTracker {
       )
     }
     return new Promise((resolve, reject) => {
-      this.#insert({ target, deadlineMs, resolve, reject })
+      this.#insert({ target, epoch, deadlineMs, resolve, reject })
       this.#armTimer(deadlineMs)
     })
   }
@@ -138,17 +142,19 @@ export class PositionTracker {
     while (count < this.#waiters.length && (this.#waiters[count] as Waiter).target.txid <= reached) count++
     if (count === 0) return
     for (const waiter of this.#waiters.splice(0, count)) {
-      const diverged = this.#divergence(waiter.target)
+      const diverged = this.#divergence(waiter.target, waiter.epoch)
       if (diverged === undefined) waiter.resolve()
       else waiter.reject(diverged)
     }
   }
 
-  #divergence(target: Position): ClusterError | undefined {
+  #divergence(target: Position, epoch: Epoch | undefined): ClusterError | undefined {
     const current = this.#current.position
     const here = target.txid === current.txid ? current.checksum : this.#options.checksumAt(target.txid)
-    // A state older than the log remembers cannot be compared; it is accepted because the TXID was passed.
-    if (here === undefined || here === target.checksum) return undefined
+    if (here === target.checksum) return undefined
+    // A state older than the log remembers has only its epoch to compare, and where that is not known the TXID, which was passed.
+    if (here === undefined && (epoch === undefined || epoch === NO_EPOCH)) return undefined
+    if (here === undefined && this.#options.epochAt(target.txid) === epoch) return undefined
     return new ClusterError(
       'POSITION_DIVERGED',
       `database "${this.#options.database}": position ${formatPosition(target)} is not in the history of this node`,

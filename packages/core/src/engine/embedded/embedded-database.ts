@@ -11,7 +11,7 @@ import { ClusterError, isClusterError } from '../../errors/cluster-error.ts'
 import { DivergenceStore } from '../../divergence/divergence-store.ts'
 import type { PageChecksums } from '../../ltx/page-checksums.ts'
 import type { Checksum } from '../../position/checksum.ts'
-import { type Epoch, type EpochTable, NO_EPOCH } from '../../position/epoch.ts'
+import { type Epoch, epochOf, type EpochTable, NO_EPOCH } from '../../position/epoch.ts'
 import { formatPosition, type Position, ZERO_POSITION } from '../../position/position.ts'
 import { PositionTracker, type TrackedPosition } from '../../position/position-tracker.ts'
 import type { ReplicaReport } from '../../position/replica-report.ts'
@@ -95,6 +95,7 @@ export class EmbeddedDatabase implements EngineDatabase, StreamableDatabase {
       clock: this.#clock,
       initial: { position: ZERO_POSITION, epoch: NO_EPOCH },
       checksumAt: (txid) => this.#checksumAt(txid),
+      epochAt: (txid) => epochOf(this.#store.log.epochTable(), txid),
     })
     this.#snapshots = new LiveSnapshots({ store, nodeId: options.nodeId, settle: () => this.#settle() })
     this.#repair = new RepairLoop({

@@ -5,7 +5,8 @@
 import { type Clock, systemClock } from '../../base/clock.ts'
 import { ClusterError } from '../../errors/cluster-error.ts'
 import { NO_EPOCH } from '../../position/epoch.ts'
-import { type Position, ZERO_POSITION } from '../../position/position.ts'
+import { ZERO_POSITION } from '../../position/position.ts'
+import type { TrackedPosition } from '../../position/position-tracker.ts'
 import { ReplicaPositions } from '../../position/replica-positions.ts'
 import { type DatabaseName, databaseName } from '../../request/database-name.ts'
 import { RequestIdSource } from '../../request/request-id.ts'
@@ -36,7 +37,7 @@ export interface TestNodeOptions {
   readonly execute?: ExecuteHere
   /** Default: nothing is known, and nothing remembered. */
   readonly resolve?: ResolveHere
-  readonly awaitLocal?: (database: DatabaseName, position: Position, deadlineMs: number) => Promise<void>
+  readonly awaitLocal?: (database: DatabaseName, at: TrackedPosition, deadlineMs: number) => Promise<void>
 }
 
 export const TEST_CLUSTER = 'LFSC0123456789ABCDEF'
