@@ -10,7 +10,7 @@ import type { Disk } from '../../packages/core/src/files/disk.ts'
 import type { ResolvedLogOptions } from '../../packages/core/src/log/log-options.ts'
 import { TransactionLog } from '../../packages/core/src/log/transaction-log.ts'
 import type { PageChecksums } from '../../packages/core/src/ltx/page-checksums.ts'
-import { type Epoch, type EpochTable, NO_EPOCH } from '../../packages/core/src/position/epoch.ts'
+import { type Epoch, epochOf, type EpochTable, NO_EPOCH } from '../../packages/core/src/position/epoch.ts'
 import { type Position, ZERO_POSITION } from '../../packages/core/src/position/position.ts'
 import { PositionTracker, type TrackedPosition } from '../../packages/core/src/position/position-tracker.ts'
 import type { ReplicaReport } from '../../packages/core/src/position/replica-report.ts'
@@ -70,6 +70,7 @@ export class SimDatabase implements StreamableDatabase {
       clock,
       initial: { position: ZERO_POSITION, epoch: NO_EPOCH },
       checksumAt: (txid) => this.log.checksumAt(txid),
+      epochAt: (txid) => epochOf(this.log.epochTable(), txid),
     })
   }
 

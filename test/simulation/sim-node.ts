@@ -181,7 +181,8 @@ export class SimNode {
       requestIds: this.requestIds,
       executeHere,
       resolveHere,
-      awaitLocal: (_database, position, deadlineMs) => this.database.tracker.waitFor(position, deadlineMs),
+      awaitLocal: (_database, { position, epoch }, deadlineMs) =>
+        this.database.tracker.waitFor(position, deadlineMs, epoch),
     })
     const handler = new ForwardHandler({
       clock,
