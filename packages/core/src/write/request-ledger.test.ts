@@ -232,6 +232,16 @@ test('a full ledger still gives requests up, as far as its reserve goes', () => 
   expect(f.run(resolveJob(first))).toMatchObject([{ kind: 'resolved', resolution: { outcome: 'not-applied' } }])
 })
 
+test('a key repeated under ever new ids does not outgrow the bound, and takes effect once', () => {
+  using f = fixture({ rowsMax: 16 })
+  const outcomes = Array.from({ length: 20 }, () => f.run(add('x', { id: f.ids.next(), key: 'k' }))[0])
+  expect(outcomes.slice(0, 18).every((outcome) => outcome?.kind === 'done')).toBe(true)
+  expect(outcomes.slice(18).map(codeOf)).toEqual(['LEDGER_FULL', 'LEDGER_FULL'])
+  expect(ledgerRows(f)).toEqual([18])
+  expect(f.run(add('x', { key: 'k' }))).toMatchObject([{ kind: 'done', replayed: true }])
+  expect(f.committed('SELECT count(*) FROM t')).toEqual([1])
+})
+
 test('nothing is resolved while another process holds the write lock', () => {
   using f = fixture()
   const other = f.open()

@@ -15,7 +15,8 @@
  *   row and may run again. One that carries neither leaves no row either.
  * - Rows go by time only, oldest first, in small steps. An id at or before the horizon, or older than the retention, is
  *   `REQUEST_TOO_OLD`: it may have run, so it never runs again. The horizon is stored because another primary's clock may differ.
- * - At the size bound new requests are refused with `LEDGER_FULL`; `resolve` has a reserve of an eighth.
+ * - At the size bound new requests are refused with `LEDGER_FULL`; there is a reserve of an eighth for `resolve` and for
+ *   repeated keys, which leave a row under their new id.
  * - `resolve` of an id nobody knows writes a tombstone: a duplicate that arrives later gets `REQUEST_ABANDONED`.
  *
  * Relies on: the only writer of these tables; every call but `committed` and `rolledBack` is inside a transaction that holds
@@ -61,7 +62,7 @@ const PRUNE_PAUSE_MS = 1_000
 const KEY_LENGTH_MAX = 255
 /** From this share of a bound on, request ids older than `retentionMinMs` go early. */
 const PRESSURE = 7 / 8
-/** Up to this share of the bound of rows, a request that was not applied can be given up. */
+/** Up to this share of the bound of rows, requests can be given up, and keys repeated under new ids. */
 const RESERVE = 9 / 8
 
 export class RequestLedger {
@@ -118,6 +119,7 @@ export class RequestLedger {
       const admission = this.#replay(byKey, claim)
       // Under its new id the request is answered, too: resolve() must not call it "not applied".
       if (requestId !== undefined) {
+        this.#requireReserve()
         this.#rows.addRequest(requestId, byKey)
         this.#wrote = true
       }
@@ -240,12 +242,12 @@ export class RequestLedger {
     }
   }
 
-  /** A full ledger still answers what became of requests, up to its reserve. */
+  /** A full ledger still answers what became of requests, and repeated keys under new ids, up to its reserve. */
   #requireReserve(): void {
     const { rowsMax, retentionMinMs } = this.#parts.options
     const { requests, requestRows } = this.#rows
     if (requestRows < rowsMax * RESERVE) return
-    throw this.#full('the request ledger is full, its reserve for resolve() included', requests, retentionMinMs)
+    throw this.#full('the request ledger is full, its reserve included', requests, retentionMinMs)
   }
 
   #full(message: string, table: LedgerTable, keptMs: number): ClusterError {
