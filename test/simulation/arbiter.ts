@@ -67,6 +67,11 @@ export class Arbiter implements Host {
     if (held !== undefined) this.#revoked = held.epoch
   }
 
+  /** The holder's time is up now. */
+  forfeit(name: string): void {
+    if (this.#held?.holder.name === name) this.#held = undefined
+  }
+
   accept(_door: string, connection: Endpoint): boolean {
     connection.onData = (payload) => connection.send(this.#answer(payload as Question), MESSAGE_BYTES)
     return true
@@ -105,6 +110,7 @@ export class ArbiterLease implements Lease {
   readonly #clock: Clock
   readonly #observations = new Set<Watch>()
   #isClosed = false
+  #held: Held | undefined
 
   constructor(network: Network, host: Host, clock: Clock) {
     this.#network = network
@@ -116,10 +122,16 @@ export class ArbiterLease implements Lease {
     const askedMs = this.#clock.monotonicMs()
     const answer = await this.#ask({ kind: 'acquire', self, above: epochAbove })
     if (answer.granted === undefined || this.#isClosed) return { kind: 'taken', holder: answer.holder }
-    return {
-      kind: 'held',
-      lease: new Held(answer.granted, askedMs + TTL_MS, this.#clock, (question) => this.#ask(question)),
-    }
+    const lease = new Held(answer.granted, askedMs + TTL_MS, this.#clock, (question) => this.#ask(question))
+    this.#held = lease
+    return { kind: 'held', lease }
+  }
+
+  /** As if the process had been stopped until the lease was over; it does not know yet. */
+  forfeit(): void {
+    this.#held?.runOut()
+    const arbiter = this.#network.host(ARBITER)
+    if (arbiter instanceof Arbiter) arbiter.forfeit(this.#host.name)
   }
 
   observe(listener: (holder: LeaseHolder | undefined) => void): LeaseObservation {
@@ -172,6 +184,10 @@ class Held implements HeldLease {
 
   isHeld(marginMs: number): boolean {
     return !this.#lost.signal.aborted && this.#clock.monotonicMs() + marginMs < this.#untilMs
+  }
+
+  runOut(): void {
+    this.#untilMs = 0
   }
 
   async release(): Promise<void> {

@@ -344,6 +344,17 @@ const FAULTS: readonly Fault[] = [
     },
   },
   {
+    weight: 4,
+    kind: 'lease lost at a step',
+    leadership: 'elected',
+    strike(plan) {
+      const primary = plan.fleet.primaries[0]
+      const point = plan.chance.pick(CRASH_POINTS.slice(0, 3))
+      primary?.process.loseLeaseLater(point, plan.chance.between(0, 3))
+      return primary === undefined ? undefined : `${primary.name} ${point}`
+    },
+  },
+  {
     weight: 3,
     kind: 'lease service unreachable',
     leadership: 'elected',

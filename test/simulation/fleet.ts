@@ -275,6 +275,7 @@ export class Fleet {
 
   #tookOffice(node: SimNode): void {
     this.events.add(`${node.name} takes office in epoch ${node.database.primary?.epoch}`)
+    this.oracle.tookOffice(node)
     this.#newestOffice = Math.max(this.#newestOffice, node.database.primary?.epoch ?? 0)
     const state = new State(node.process.machine.file.current, false)
     for (const operation of this.#parts.book.all()) {

@@ -8,6 +8,7 @@
  * - I1: what a node reported as durable is there after it lost power.
  */
 import { formatPosition, type Position } from '../../packages/core/src/position/position.ts'
+import { nextTxid } from '../../packages/core/src/position/txid.ts'
 import type { TrackedPosition } from '../../packages/core/src/position/position-tracker.ts'
 import type { SimNode } from './sim-node.ts'
 import type { SqliteImage } from './sqlite-image.ts'
@@ -47,15 +48,28 @@ export class HistoryOracle {
     this.#images.set(formatPosition(last.position), image)
   }
 
+  /** A primary begins: what it committed and did not come to announce before is in its log, and so announced now. */
+  tookOffice(node: SimNode): void {
+    const { log } = node.database
+    for (let txid = log.start.position.txid; ; ) {
+      txid = nextTxid(txid)
+      const entry = log.readRecord(txid)
+      if (entry === undefined) return
+      const at = { epoch: entry.epoch, position: entry.record.postApply }
+      const owner = this.#owners.get(at.epoch)
+      if (owner === undefined || owner.startsWith(`${node.name}#`)) this.#know(node, at)
+    }
+  }
+
   /** The state that some node showed at this position. */
   stateAt(position: Position): SqliteImage | undefined {
     return this.#images.get(formatPosition(position))
   }
 
-  /** The log of a replica was synced. */
+  /** A replica is about to report what it has durably. */
   synced(node: SimNode): void {
     const { position, epoch } = node.database.log.syncedTail
-    this.#lastDurable.set(node.name, position)
+    this.#lastDurable.set(node.name, node.database.report().durable)
     const epochs = this.#durable.get(node.name) ?? new Map<number, bigint>()
     this.#durable.set(node.name, epochs)
     if ((epochs.get(epoch) ?? 0n) < position.txid) epochs.set(epoch, position.txid)

@@ -211,8 +211,10 @@ export class Connection {
     const other = dead === this.near ? this.far : this.near
     dead.isEnded = true
     if (other === undefined || other.isEnded) return this.#network.forget(this)
-    if (isSilent) this.#isOrphan = true
-    else this.#enqueue(dead === this.near ? this.#out : this.#back, { kind: 'end' })
+    if (isSilent) {
+      this.#isOrphan = true
+      this.#isUnanswered = (dead === this.near ? this.#back : this.#out).items.length > 0
+    } else this.#enqueue(dead === this.near ? this.#out : this.#back, { kind: 'end' })
   }
 
   machineIsBack(name: string): void {

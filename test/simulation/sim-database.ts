@@ -28,7 +28,15 @@ import { differenceOf, snapshotOf } from './virtual-snapshot.ts'
 export interface SimDatabaseParts
   extends Pick<
     SimPrimaryParts,
-    'requestIds' | 'ledger' | 'queue' | 'nodeId' | 'schema' | 'commitFault' | 'requirePrimary' | 'onHistoryRestarted'
+    | 'requestIds'
+    | 'sabotage'
+    | 'ledger'
+    | 'queue'
+    | 'nodeId'
+    | 'schema'
+    | 'commitFault'
+    | 'requirePrimary'
+    | 'onHistoryRestarted'
   > {
   readonly name: DatabaseName
   readonly process: SimProcess
@@ -97,6 +105,7 @@ export class SimDatabase implements StreamableDatabase {
       onStopped: (error) => this.#parts.onStopped(error),
       reports: this.reports,
       directory: DIRECTORY,
+      sabotage: this.#parts.sabotage,
       onReplace: (before, after, report) => this.#parts.onReplace(before, after, report),
     })
     this.replica.open()
@@ -143,7 +152,7 @@ export class SimDatabase implements StreamableDatabase {
 
   report(): ReplicaReport {
     const { position } = this.tracker.current
-    const durable = this.log.syncedTail
+    const durable = this.#parts.sabotage === 'reports-before-sync' ? this.log.tail : this.log.syncedTail
     const applied = position.txid <= durable.position.txid ? position : durable.position
     return { database: this.name, epoch: durable.epoch, durable: durable.position, applied }
   }

@@ -46,6 +46,7 @@ import { MachineClock } from './machine-clock.ts'
 import type { Endpoint, Network } from './network.ts'
 import { DATABASE, simDirectory } from './sim-directory.ts'
 import { SimDatabase } from './sim-database.ts'
+import type { Sabotage } from './sabotage.ts'
 import type { SimProcess } from './sim-process.ts'
 import type { SqliteImage } from './sqlite-image.ts'
 import { serverCall, virtualDial } from './virtual-channel.ts'
@@ -63,6 +64,8 @@ export interface NodeOptions {
   readonly streamWindowBytes: number
   readonly pruneEveryMs: number
   readonly schema: string
+  /** A guard that is left out on purpose. */
+  readonly sabotage?: Sabotage | undefined
 }
 
 export interface SimNodeParts {
@@ -309,6 +312,7 @@ export class SimNode {
       queue: options.queue,
       nodeId: BigInt(`0x${this.nodeId}`),
       schema: options.schema,
+      sabotage: options.sabotage,
       commitFault: () => this.#parts.commitFault(this),
       requirePrimary: () => void this.leadership.requirePrimary(),
       onProgress: () => this.#report(),
@@ -322,7 +326,11 @@ export class SimNode {
 
   #newLease(): Lease {
     const { lease, network, process, chance } = this.#parts
-    if (lease === 'elected') return new ArbiterLease(network, process, this.clock)
+    if (lease === 'elected') {
+      const elected = new ArbiterLease(network, process, this.clock)
+      process.loseLease = () => elected.forfeit()
+      return elected
+    }
     return createStaticLease({
       primary: lease,
       clock: this.clock,

@@ -16,7 +16,7 @@ import type { CommittedWrite, LocalResolve, LocalWrite, ResolvedWrite } from '..
 import { ClusterError } from '../../packages/core/src/errors/cluster-error.ts'
 import type { TransactionLog } from '../../packages/core/src/log/transaction-log.ts'
 import { NO_CHECKSUM } from '../../packages/core/src/position/checksum.ts'
-import { type Epoch, NO_EPOCH } from '../../packages/core/src/position/epoch.ts'
+import { type Epoch, epochOf, NO_EPOCH } from '../../packages/core/src/position/epoch.ts'
 import { type Position, samePosition, ZERO_POSITION } from '../../packages/core/src/position/position.ts'
 import type { PositionTracker } from '../../packages/core/src/position/position-tracker.ts'
 import { nextTxid } from '../../packages/core/src/position/txid.ts'
@@ -28,6 +28,7 @@ import type { ProcedureTable } from '../../packages/core/src/write/procedure-tab
 import type { ResolvedWriteQueueOptions } from '../../packages/core/src/write/queue-options.ts'
 import { RequestLedger } from '../../packages/core/src/write/request-ledger.ts'
 import { WriteQueue } from '../../packages/core/src/write/write-queue.ts'
+import type { Sabotage } from './sabotage.ts'
 import type { SimProcess } from './sim-process.ts'
 import { SqliteImage } from './sqlite-image.ts'
 import { VirtualApplier } from './virtual-applier.ts'
@@ -46,6 +47,7 @@ export interface SimPrimaryParts {
   readonly queue: ResolvedWriteQueueOptions
   readonly nodeId: bigint
   readonly schema: string
+  readonly sabotage: Sabotage | undefined
   /** Whether the disk fails the next COMMIT. */
   commitFault(): 'commit' | 'fail' | 'full'
   requirePrimary(): void
@@ -77,6 +79,7 @@ export class SimPrimary {
       this.#hasCaptured = true
     })
     this.#writer = new VirtualWriter(file, {
+      isDurable: parts.sabotage !== 'commits-without-sync',
       beforeCommit: () => {
         process.passing('before-commit')
         return parts.commitFault()
@@ -100,8 +103,10 @@ export class SimPrimary {
       tracker,
       journal: new RequestJournal(),
       requirePrimary: () => {
-        if (this.#hasCaptured) process.passing('before-announce')
+        const isAnnouncing = this.#hasCaptured
+        if (isAnnouncing) process.passing('before-announce')
         this.#hasCaptured = false
+        if (isAnnouncing && parts.sabotage === 'announces-without-lease') return
         parts.requirePrimary()
       },
       syncWal: () => undefined,
@@ -135,6 +140,7 @@ export class SimPrimary {
     return new Promise((resolve, reject) => {
       this.#queue.submit({
         ...write,
+        ...(this.#parts.sabotage === 'forgets-request-ids' ? { requestId: undefined, idempotencyKey: undefined } : {}),
         kind: 'run',
         operation,
         bytes,
@@ -238,7 +244,9 @@ function begin(parts: SimPrimaryParts, epoch: Epoch, afterCapture: () => void): 
   if (logged !== undefined) {
     // The same records again, with the TXIDs that replicas may know them by, in the epoch in which this node wrote them.
     const capture = captureFrom(before, logged)
-    const wrote = file.isOwnCommit(logged) && epochBefore !== NO_EPOCH ? epochBefore : epoch
+    const begun = epochOf(log.epochTable(), nextTxid(before.txid))
+    const newest = begun > epochBefore ? begun : epochBefore
+    const wrote = file.isOwnCommit(logged) && epochBefore !== NO_EPOCH ? newest : epoch
     if (wrote === epoch) beginEpoch()
     log.append(capture.capture().map((record) => ({ epoch: wrote, record })))
     log.syncNow()
@@ -258,7 +266,11 @@ function create({ process, schema, log }: SimPrimaryParts): void {
     throw new ClusterError('NOT_A_DATABASE', `the file of ${process.name} is empty, but its log is not`)
   }
   const { file } = process.machine
-  const writer = new VirtualWriter(file, { beforeCommit: () => 'commit', afterCommit: () => undefined })
+  const writer = new VirtualWriter(file, {
+    isDurable: true,
+    beforeCommit: () => 'commit',
+    afterCommit: () => undefined,
+  })
   writer.foreignCommit(schema)
   writer.close()
 }

@@ -48,7 +48,10 @@ export class SimProcess implements Host, DiskUser {
   accept: (door: string, connection: Endpoint) => boolean = () => false
   readonly #time: WorldTime
   readonly #onDeath: (process: SimProcess, where: string) => void
+  /** Its lease runs out here and now, unnoticed; set where there is one. */
+  loseLease: () => void = () => undefined
   #crashAt: { readonly point: CrashPoint; after: number } | undefined
+  #leaseLostAt: { readonly point: CrashPoint; after: number } | undefined
 
   constructor(machine: Machine, time: WorldTime, onDeath: (process: SimProcess, where: string) => void) {
     this.machine = machine
@@ -74,8 +77,17 @@ export class SimProcess implements Host, DiskUser {
     this.#crashAt = { point, after }
   }
 
+  /** As if it had been stopped there for longer than its lease. */
+  loseLeaseLater(point: CrashPoint, after: number): void {
+    this.#leaseLostAt = { point, after }
+  }
+
   passing(point: CrashPoint): void {
     if (this.isDead) throw new SimulatedCrash(`${this.name} is dead`)
+    if (this.#leaseLostAt?.point === point && this.#leaseLostAt.after-- <= 0) {
+      this.#leaseLostAt = undefined
+      this.loseLease()
+    }
     if (this.#crashAt?.point !== point || this.#crashAt.after-- > 0) return
     this.crash(point)
   }

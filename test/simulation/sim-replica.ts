@@ -22,6 +22,7 @@ import type { PositionTracker, TrackedPosition } from '../../packages/core/src/p
 import { nextTxid } from '../../packages/core/src/position/txid.ts'
 import { type ReceivedSnapshot, SnapshotReceiver } from '../../packages/core/src/snapshot/snapshot-receiver.ts'
 import type { SnapshotIntake, StreamGreeting, StreamReceiver } from '../../packages/core/src/stream/stream-receiver.ts'
+import type { Sabotage } from './sabotage.ts'
 import type { SimProcess } from './sim-process.ts'
 import { PAGE_SIZE, type SqliteImage } from './sqlite-image.ts'
 import { VirtualApplier } from './virtual-applier.ts'
@@ -34,6 +35,7 @@ export interface SimReplicaParts {
   /** Of the database. */
   readonly directory: string
   readonly reports: DivergenceStore
+  readonly sabotage: Sabotage | undefined
   readonly log: TransactionLog
   readonly tracker: PositionTracker
   onEpochs(table: EpochTable): void
@@ -126,7 +128,8 @@ export class SimReplica implements StreamReceiver {
     const { log, onEpochs } = this.#parts
     await this.#pipeline?.settled()
     if (this.#isClosed) return
-    await this.#comparePasts(greeting)
+    if (this.#parts.sabotage === 'gives-up-without-report') this.#needsSeed ||= greeting.seed !== undefined
+    else await this.#comparePasts(greeting)
     this.#epochs = greeting.epochs ?? []
     if (this.#epochs.length === 0) return
     onEpochs(this.#epochs)
@@ -180,18 +183,38 @@ export class SimReplica implements StreamReceiver {
   }
 
   #newPipeline(applier: VirtualApplier): ApplyPipeline {
-    const { database, clock, log, tracker, onProgress } = this.#parts
+    const { database, clock, log, tracker, onProgress, sabotage } = this.#parts
     return new ApplyPipeline({
       database,
       clock,
       log,
-      applier,
+      applier: sabotage === 'announces-before-apply' ? this.#tooEarly(applier) : applier,
       tracker,
       epochOf: (record) => epochOf(this.#epochs, record.txid),
       onVisible: () => undefined,
       onProgress,
       fail: (error) => this.#fail(error),
     })
+  }
+
+  /** For `announces-before-apply`. */
+  #tooEarly(applier: VirtualApplier): Pick<VirtualApplier, keyof VirtualApplier> {
+    const { tracker } = this.#parts
+    return {
+      needsPause: false,
+      walBytes: 0,
+      get position() {
+        return applier.position
+      },
+      checkpoint: () => applier.checkpoint(),
+      settled: () => applier.settled(),
+      apply: (records) => {
+        tracker.advance(
+          records.map(({ postApply, txid }) => ({ position: postApply, epoch: epochOf(this.#epochs, txid) })),
+        )
+        applier.apply(records)
+      },
+    }
   }
 
   #fail(error: unknown): void {

@@ -14,6 +14,7 @@ import { FaultPlan } from './fault-plan.ts'
 import { judge } from './final-oracle.ts'
 import { Fleet } from './fleet.ts'
 import { OperationBook } from './operation-book.ts'
+import type { Sabotage } from './sabotage.ts'
 import { drawSettings, type Settings } from './settings.ts'
 import { Turns } from './turns.ts'
 import { Uncaught } from './uncaught.ts'
@@ -25,6 +26,8 @@ export interface RunOptions {
   readonly protocol: PeerProtocol
   /** Prints each event. */
   readonly print?: ((line: string) => void) | undefined
+  /** A guard that is left out on purpose. */
+  readonly sabotage?: Sabotage | undefined
   /** Ends the faults after so many steps of time. */
   readonly stepsMax?: number | undefined
 }
@@ -82,7 +85,8 @@ class Run {
     this.#turns = turns
     this.#uncaught = uncaught
     this.#chance = new Chance(options.seed)
-    this.#settings = drawSettings(this.#chance.for('settings'))
+    const drawn = drawSettings(this.#chance.for('settings'))
+    this.#settings = { ...drawn, node: { ...drawn.node, sabotage: options.sabotage } }
     this.#events = new EventLog(this.#time, options.print)
     this.#fleet = new Fleet({
       settings: this.#settings,

@@ -10,6 +10,8 @@ import type { SqliteFile } from './sqlite-file.ts'
 import { PAGE_SIZE, type SqliteImage } from './sqlite-image.ts'
 
 export interface CommitHooks {
+  /** As with `synchronous=FULL`. */
+  readonly isDurable: boolean
   /** May kill the process. Answers whether the disk fails this COMMIT. */
   beforeCommit(): 'commit' | 'fail' | 'full'
   afterCommit(): void
@@ -63,7 +65,7 @@ export class VirtualWriter {
       throw new Database.SqliteError(message, code)
     }
     this.#database.exec('COMMIT')
-    this.#file.commit(this.#state(), true)
+    this.#file.commit(this.#state(), this.#hooks.isDurable)
     this.#hooks.afterCommit()
   }
 

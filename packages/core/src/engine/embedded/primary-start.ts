@@ -6,7 +6,7 @@
  *
  * Commits that the log does not have were not announced, or were announced and lost with the unsynced end of the log, when power
  * failed or a sync did. In the second case replicas may have them. So they become the same records again, one a commit, with
- * the TXIDs and checksums they had, in the epoch of the record before them, which this node wrote: a replica that has them goes
+ * the TXIDs and checksums they had, in the epoch in which this node wrote them: a replica that has them goes
  * on as if nothing had happened. Where that cannot be proved they become one record of the new epoch; where nothing can be proved
  * the history starts anew, and replicas are seeded again.
  *
@@ -22,7 +22,7 @@ import type { TransactionLog } from '../../log/transaction-log.ts'
 import type { LtxRecord } from '../../ltx/ltx-record.ts'
 import type { PageChecksums } from '../../ltx/page-checksums.ts'
 import { NO_CHECKSUM } from '../../position/checksum.ts'
-import { type Epoch, NO_EPOCH } from '../../position/epoch.ts'
+import { type Epoch, epochOf, NO_EPOCH } from '../../position/epoch.ts'
 import { formatPosition, type Position, samePosition } from '../../position/position.ts'
 import { nextTxid } from '../../position/txid.ts'
 import { findDamage } from '../../sqlite/integrity.ts'
@@ -103,7 +103,10 @@ class Start {
     const records = capture.capture({ syncWalFirst: true })
     if (records.length === 0 || capture.position.checksum !== now.checksum) return undefined
     this.#requireAnnounced(records)
-    const wrote = isOwnRecord && tail.epoch !== NO_EPOCH ? tail.epoch : epoch
+    // The epoch that began after the newest record, if one did: the table is durable before the first record of an epoch.
+    const begun = epochOf(this.#log.epochTable(), nextTxid(tail.position.txid))
+    const newest = begun > tail.epoch ? begun : tail.epoch
+    const wrote = isOwnRecord && tail.epoch !== NO_EPOCH ? newest : epoch
     if (wrote === epoch) this.#beginEpoch()
     this.#log.append(records.map((record) => ({ epoch: wrote, record })))
     this.#log.syncNow()
