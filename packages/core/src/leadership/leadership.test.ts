@@ -124,6 +124,17 @@ describe('on the way up', () => {
     await until(() => leadership.isPrimary)
   })
 
+  it('tells who waits for a primary in vain what keeps this node from being one, as long as it does', async () => {
+    let isFull = true
+    const { leadership } = setup(undefined, {
+      takeOffice: () => (isFull ? Promise.reject(new Error('the disk is full')) : Promise.resolve()),
+    })
+    leadership.open()
+    await expect(leadership.waitForPrimary(soon())).rejects.toThrow(/NO_PRIMARY.*the disk is full/)
+    isFull = false
+    await leadership.waitForPrimary(later())
+  })
+
   it('gives the lease back when the preparation fails, and tries again', async () => {
     let attempts = 0
     const { lease, leadership, log, failures } = setup(undefined, {

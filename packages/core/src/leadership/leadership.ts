@@ -15,7 +15,7 @@
 import type { Clock } from '../base/clock.ts'
 import { CoarseTimer } from '../base/coarse-timer.ts'
 import { RunLoop } from '../base/run-loop.ts'
-import { ClusterError } from '../errors/cluster-error.ts'
+import { ClusterError, isClusterError } from '../errors/cluster-error.ts'
 import type { Epoch } from '../position/epoch.ts'
 import { type LeaseHolder, sameHolder } from '../lease/lease-holder.ts'
 import type { HeldLease, Lease, LeaseObservation } from '../lease/lease.ts'
@@ -60,6 +60,8 @@ export class Leadership {
   #observation: LeaseObservation | undefined
   #role: NodeRole = { kind: 'detached', reason: 'starting' }
   #endTerm: (() => void) | undefined
+  /** What kept this node from the office the last time it tried. */
+  #failure: unknown
 
   constructor(parts: LeadershipParts) {
     this.#parts = parts
@@ -70,7 +72,10 @@ export class Leadership {
       maxDelayMs: parts.options.retryMaxMs,
       random: () => parts.random(),
       task: (signal, progress) => this.#stand(signal, progress),
-      onFailure: (error) => parts.onFailure(error),
+      onFailure: (error) => {
+        this.#failure = error
+        parts.onFailure(error)
+      },
     })
   }
 
@@ -261,6 +266,7 @@ export class Leadership {
   #wake(): void {
     const primary = this.primary()
     if (primary === undefined) return
+    this.#failure = undefined
     const waiters = [...this.#waiters]
     this.#waiters.clear()
     for (const waiter of waiters) waiter.resolve(primary)
@@ -278,10 +284,16 @@ export class Leadership {
   #noPrimary(): ClusterError {
     const role = this.#role
     const reason = role.kind === 'detached' ? role.reason : role.kind
-    return new ClusterError('NO_PRIMARY', `no primary was known before the deadline (this node: ${reason})`, {
+    const why = this.#failure === undefined ? '' : `, and cannot take office: ${summaryOf(this.#failure)}`
+    return new ClusterError('NO_PRIMARY', `no primary was known before the deadline (this node: ${reason}${why})`, {
+      cause: this.#failure,
       details: { reason },
     })
   }
+}
+
+function summaryOf(error: unknown): string {
+  return isClusterError(error) ? error.summary : error instanceof Error ? error.message : String(error)
 }
 
 function closed(): ClusterError {
