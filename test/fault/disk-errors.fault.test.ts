@@ -20,8 +20,9 @@ const LOG = { segmentBytes: 65_536, retentionMs: 4_000 }
 const NEVER_FAIL = ['close']
 /** A point that did not come by then is left alone. */
 const WAIT_MS = 30_000
-/** Starts with a failing operation, drawn from all; all of them with `FAULT_POINTS=all` in the environment. */
-const STARTS = 14
+/** Operations that fail while a node works, and while it starts, drawn from all; all of them with `FAULT_POINTS=all` in the environment. */
+const WORKING = 10
+const STARTS = 8
 
 test.each([
   ['primary', 0],
@@ -44,7 +45,7 @@ test.each([
   await writes.progress(5)
   const { working, closing, starting } = await watch(cluster, index, writes)
   const ways: string[] = []
-  for (const rule of rulesOf(working, random)) {
+  for (const rule of rulesOf(working, random, WORKING)) {
     const node = cluster.node(index)
     await node.operations({ forget: true })
     await node.addFaults(rule)
