@@ -225,6 +225,31 @@ test('a stale primary beside the new one, put right: both its own writes and tho
   expect(await texts(1)).toHaveLength(4)
 })
 
+test('a report made against a history that was itself lost doubles nothing: what stands in the history of today is not run again', async () => {
+  await start(3)
+  await cluster.node(2).kill()
+  await cluster.node(0).run(NAME, INSERT, ['without an identity, on nodes 0 and 1'])
+  await cluster.settle(1)
+  await cluster.node(1).kill()
+  await cluster.movePrimary(2)
+  await cluster.node(2).run(NAME, INSERT, ['by node 2'])
+  await cluster.expectEqual(0)
+  const [report] = await reportsOf(0)
+  expect(report).toMatchObject({ isExact: true, requests: 1 })
+  // Node 1, which knows nothing of that, is made the primary.
+  await cluster.movePrimary(1)
+  await cluster.expectEqual(0, 2)
+  const replay = await divergence(0, 'replay', report!.id, '--node', await grpcOf(1))
+  expect(replay).toMatchObject({ code: 0, out: expect.stringContaining("its transaction stands in today's history") })
+  expect(await texts(1)).toEqual(['shared', 'without an identity, on nodes 0 and 1'])
+  // Of the write of node 2 both it and node 0 have a report; only node 2 ran it.
+  for (const index of [0, 2]) {
+    for (const { id } of await reportsOf(index))
+      expect(await divergence(index, 'replay', id, '--node', await grpcOf(1))).toMatchObject({ code: 0 })
+  }
+  expect(await texts(1)).toEqual(['shared', 'without an identity, on nodes 0 and 1', 'by node 2'])
+})
+
 test('transactions that the log had removed before are counted as missing; the rest is kept', async () => {
   await start(2, { log: { retentionMs: 0, retentionBytes: 0, segmentBytes: 4096 } })
   await partAt(async (alone) => {

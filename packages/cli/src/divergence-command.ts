@@ -72,10 +72,10 @@ Examples:
     .addHelpText(
       'after',
       `
-A request that has taken effect in today's history as well is answered from the ledger and does nothing. One that came
-without an identity gets an idempotency key made from the report, so that a second replay does nothing either; where the
-report is not exact such a request is skipped, because it may stand in both histories. Every attempt is noted in the
-report. Exit code 0: all of them have taken effect or cannot be run; 1: one was refused, or its outcome is not known.`,
+A request whose transaction stands in today's history as well, or that has taken effect there by its id, does nothing. One
+that came without an identity gets an idempotency key made from its transaction, so that a second replay does nothing
+either; where it is not known whether its transaction stands in today's history it is skipped. Every attempt is noted in
+the report. Exit code 0: all of them have taken effect or cannot be run; 1: one was refused, or its outcome is not known.`,
     )
     .action(async (id: string, flags: ReportFlags & NodeFlags & { dryRun: boolean }) => {
       const { node, dryRun } = flags
@@ -115,9 +115,10 @@ function summary(stored: StoredReport): ReportSummary {
 }
 
 function requestJson(request: DivergentRequest): object {
-  const { txid, committedAtMs, requestId, idempotencyKey, operation } = request
+  const { txid, epoch, committedAtMs, requestId, idempotencyKey, operation } = request
   return {
     txid: formatTxid(txid),
+    epoch,
     committedAt: new Date(committedAtMs).toISOString(),
     requestId: requestId ?? null,
     idempotencyKey: idempotencyKey ?? null,

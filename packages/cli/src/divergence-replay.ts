@@ -1,13 +1,16 @@
 /**
  * Runs the requests of a divergence report again, in the order in which they were committed, as ordinary writes under their own ids.
  *
- * Promises: a request takes effect at most once in today's history, however often it is replayed: by its request id, its idempotency
- * key, or a key made from the report. Every attempt is noted in the report before the next one is made, so a replay that breaks off
+ * Promises: a request takes effect at most once in today's history, however often and from however many reports it is replayed: a
+ * transaction that stands in it (its epoch wrote its TXID there) is not run again; the others by their request id, their idempotency key,
+ * or a key made from epoch and TXID. Every attempt is noted in the report before the next one is made, so a replay that breaks off
  * goes on where it was.
  */
-import { isClusterError } from '@litefleet/core'
+import { ClusterError, isClusterError } from '@litefleet/core'
 import {
   type DivergentRequest,
+  epochOf,
+  fetchStatus,
   loadPeerProtocol,
   readReportedReplays,
   readReportedRequests,
@@ -16,6 +19,7 @@ import {
   replayLine,
   sendWrite,
   type StoredReport,
+  type UnaryOptions,
 } from '@litefleet/core/peer'
 import { open } from 'node:fs/promises'
 import path from 'node:path'
@@ -47,21 +51,20 @@ export async function replayReport(stored: StoredReport, options: ReplayOptions)
       .map(({ txid, index }) => `${txid} ${index}`),
   )
   const protocol = loadPeerProtocol()
+  const today = await historyOf(stored, { ...options, protocol })
   let failed = 0
+  const send: Send = (write) => sendWrite(options.node, write, { ...options, protocol, timeoutMs: TIMEOUT_MS })
   for (const indexed of withIndexes(readReportedRequests(stored))) {
     const { request, index } = indexed
     if (done.has(`${request.txid} ${index}`)) continue
-    const skipped = whyNot(request, stored)
+    const settled = without(request, stored, today)
     if (dryRun) {
-      terminal.out(`${skipped === undefined ? 'would run' : `would skip (${skipped})`}  ${formatRequest(request)}`)
+      terminal.out(
+        `${settled === undefined ? 'would run' : `would skip (${settled.reason})`}  ${formatRequest(request)}`,
+      )
       continue
     }
-    const { outcome, reason } =
-      skipped === undefined
-        ? await runAgain(indexed, stored, (write) =>
-            sendWrite(options.node, write, { ...options, protocol, timeoutMs: TIMEOUT_MS }),
-          )
-        : ({ outcome: 'skipped', reason: skipped } as const)
+    const { outcome, reason } = settled ?? (await runAgain(indexed, stored, send))
     await note(stored, { txid: request.txid, index, atMs: Date.now(), outcome, reason })
     if (outcome === 'refused' || outcome === 'unknown') failed++
     terminal.out(`${outcome}${reason === '' ? '' : ` (${reason})`}  ${formatRequest(request)}`)
@@ -90,26 +93,45 @@ function* withIndexes(requests: readonly DivergentRequest[]): Generator<Indexed>
   }
 }
 
-/** Why a request cannot be run again; `undefined` when it can. */
-function whyNot(
-  { operation, requestId, idempotencyKey }: DivergentRequest,
+/** What is known of a request without running it: that it has taken effect, or cannot be run. `undefined`: it is to be run. */
+function without(
+  { txid, epoch, operation, requestId, idempotencyKey }: DivergentRequest,
   { report }: StoredReport,
-): string | undefined {
-  if (operation === undefined) return 'it was too large to keep; see its transaction'
-  if (report.isExact || requestId !== undefined || idempotencyKey !== undefined) return undefined
-  return "it has no identity and may stand in today's history as well"
+  today: History,
+): Attempt | undefined {
+  const wroteIt = epochOf(today.epochs, txid)
+  const isThere = wroteIt === epoch && txid <= today.end
+  // In a report that is not exact two histories seem to have used one epoch: then only a ledger can tell.
+  if (report.isExact && isThere) {
+    return { outcome: 'applied', reason: "its transaction stands in today's history" }
+  }
+  if (operation === undefined) return { outcome: 'skipped', reason: 'it was too large to keep; see its transaction' }
+  // Epoch 0: older than what the node tells of its epochs.
+  const isLost = !isThere && wroteIt !== 0
+  if (isLost || requestId !== undefined || idempotencyKey !== undefined) return undefined
+  return { outcome: 'skipped', reason: "it has no identity and may stand in today's history as well" }
 }
 
+/** The cluster's history as the node that is asked knows it. */
+interface History {
+  readonly epochs: Parameters<typeof epochOf>[0]
+  readonly end: DivergentRequest['txid']
+}
+
+async function historyOf({ report }: StoredReport, options: ReplayOptions & UnaryOptions): Promise<History> {
+  const { databases } = await fetchStatus(options.node, options)
+  const database = databases.find(({ name }) => name === report.database)
+  if (database !== undefined) return { epochs: database.epochs, end: database.position.txid }
+  throw new ClusterError('UNKNOWN_DATABASE', `node ${options.node} has no database "${report.database}"`)
+}
+
+type Attempt = Pick<Replay, 'outcome' | 'reason'>
 type Send = (write: Parameters<typeof sendWrite>[1]) => ReturnType<typeof sendWrite>
 
-async function runAgain(
-  { request, index }: Indexed,
-  { report }: StoredReport,
-  send: Send,
-): Promise<Pick<Replay, 'outcome' | 'reason'>> {
-  const { operation, requestId, idempotencyKey, txid } = request
+async function runAgain({ request, index }: Indexed, { report }: StoredReport, send: Send): Promise<Attempt> {
+  const { operation, requestId, idempotencyKey, txid, epoch } = request
   if (operation === undefined) return { outcome: 'skipped', reason: 'it was too large to keep' }
-  const ownKey = requestId === undefined ? `divergence:${report.id}:${txid}:${index}` : undefined
+  const ownKey = requestId === undefined ? `divergence:${epoch}:${txid}:${index}` : undefined
   try {
     const { replayed } = await send({
       database: report.database,

@@ -4,6 +4,7 @@
  */
 export { findReports, readReportedReplays, readReportedRequests } from './divergence/stored-reports.ts'
 export { REPLAY_FILE, replayLine, reportToJson } from './divergence/divergence-report.ts'
+export { epochOf } from './position/epoch.ts'
 export { operationToJson } from './request/plain-json.ts'
 export { sendResolve, sendWrite } from './forward/unary-client.ts'
 export { fetchStatus } from './peer/status-client.ts'

@@ -98,6 +98,7 @@ const STATUS: NodeStatus = {
       walBytes: 8,
       queuedWrites: 0,
       divergences: 0,
+      epochs: HELLO.databases[0]?.epochs ?? [],
       replicas: [
         {
           nodeId: 'b',

@@ -30,6 +30,7 @@ test('a request comes back as the same request, over JSON text', () => {
     .map((bytes) => parseRequestId(Buffer.from(bytes).toString('hex')))
   const requests = fc.record({
     txid: txids,
+    epoch: epochs,
     committedAtMs: timesMs,
     requestId: maybe(ids),
     idempotencyKey: maybe(fc.string({ unit: 'binary' })),

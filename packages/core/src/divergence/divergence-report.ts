@@ -58,6 +58,8 @@ export interface DivergenceReport {
 /** A request of a report. */
 export interface DivergentRequest extends JournaledRequest {
   readonly txid: Txid
+  /** That wrote it; with the TXID it names the transaction in every history. */
+  readonly epoch: Epoch
   readonly committedAtMs: number
 }
 
@@ -134,9 +136,10 @@ export function decodeReport(bytes: Buffer, file: string): DivergenceReport {
 
 /** One line of `requests.jsonl`, without its end. */
 export function encodeRequestLine(request: DivergentRequest): string {
-  const { txid, committedAtMs, requestId, idempotencyKey, operation } = request
+  const { txid, epoch, committedAtMs, requestId, idempotencyKey, operation } = request
   return JSON.stringify({
     txid: formatTxid(txid),
+    epoch,
     committedAt: new Date(committedAtMs).toISOString(),
     requestId: requestId ?? null,
     idempotencyKey: idempotencyKey ?? null,
@@ -146,13 +149,14 @@ export function encodeRequestLine(request: DivergentRequest): string {
 
 /** @throws CORRUPT_DATA naming the file */
 export function decodeRequestLine(line: string, file: string): DivergentRequest {
-  const { txid, committedAt, requestId, idempotencyKey, operation } = parse(line, file)
+  const { txid, epoch: writtenIn, committedAt, requestId, idempotencyKey, operation } = parse(line, file)
   const parsedTxid = typeof txid === 'string' ? parseTxid(txid) : undefined
   const parsedId = typeof requestId === 'string' ? parseRequestId(requestId) : undefined
   if (parsedTxid === undefined || typeof committedAt !== 'string') damaged(file, 'txid')
   if (parsedId === undefined && requestId !== null) damaged(file, 'requestId')
   return {
     txid: parsedTxid ?? damaged(file, 'txid'),
+    epoch: Number.isSafeInteger(writtenIn) ? epoch(Number(writtenIn)) : damaged(file, 'epoch'),
     committedAtMs: Date.parse(typeof committedAt === 'string' ? committedAt : ''),
     requestId: parsedId,
     idempotencyKey: typeof idempotencyKey === 'string' ? idempotencyKey : undefined,

@@ -48,7 +48,14 @@ function report(id: string, foundAtMs = 1_000): DivergenceReport {
 
 function content(): ReportContent {
   const entries = entriesOf(new RecordChain().take(3), FIRST_EPOCH)
-  const request = { txid: txid(1n), committedAtMs: 5, requestId: undefined, idempotencyKey: 'k', operation: undefined }
+  const request = {
+    txid: txid(1n),
+    epoch: epoch(1),
+    committedAtMs: 5,
+    requestId: undefined,
+    idempotencyKey: 'k',
+    operation: undefined,
+  }
   return { entries, base: { position: ZERO_POSITION, epoch: NO_EPOCH }, requests: [request] }
 }
 

@@ -10,7 +10,7 @@
  *
  * Engines know nothing of the network of applications (forwarding, procedures by name on other nodes) and nothing of each other.
  */
-import type { Epoch } from '../position/epoch.ts'
+import type { Epoch, EpochTable } from '../position/epoch.ts'
 import type { Position } from '../position/position.ts'
 import type { PositionTracker } from '../position/position-tracker.ts'
 import type { DatabaseName } from '../request/database-name.ts'
@@ -71,6 +71,8 @@ export interface DatabaseFacts {
   readonly queuedWrites: number
   /** Divergence reports kept on this node. */
   readonly divergences: number
+  /** Which epoch wrote which TXIDs. */
+  readonly epochs: EpochTable
   /** Age of what this node serves, in ms; 0 on the primary, `undefined` before anything arrived. */
   readonly lagMs: number | undefined
 }

@@ -11,6 +11,9 @@ import { versionOfSqlite } from '../sqlite/sqlite-library.ts'
 import { FRAME_HEADER_BYTES } from '../sqlite-format/wal-frame.ts'
 import { LITEFLEET_VERSION } from './version.ts'
 
+/** The newest; a table is kept for ever. */
+const EPOCHS_TOLD = 256
+
 export interface StatusParts {
   readonly card: NodeCard
   readonly clusterId: string
@@ -64,6 +67,7 @@ function databaseStatus(facts: DatabaseFacts, { standings, liteFs }: StatusParts
     walFrames,
     queuedWrites,
     divergences,
+    epochs,
   } = facts
   return {
     name,
@@ -80,6 +84,7 @@ function databaseStatus(facts: DatabaseFacts, { standings, liteFs }: StatusParts
     walBytes: walFrames * (pageSize + FRAME_HEADER_BYTES),
     queuedWrites,
     divergences,
+    epochs: epochs.slice(-EPOCHS_TOLD),
     replicas: [...standings(name).map(replicaStatus), ...liteFs.map(liteFsStatus)],
   }
 }

@@ -1,16 +1,19 @@
 /**
  * What a node says of itself to operators: the value behind `Admin.Status`, and its translation to and from the wire.
  */
-import type { Epoch } from '../position/epoch.ts'
+import type { Epoch, EpochTable } from '../position/epoch.ts'
 import type { Position } from '../position/position.ts'
 import type { NodeCard, RoleName } from './hello.ts'
 import {
   decodeEpoch,
+  decodeEpochs,
   decodeMember,
   decodePosition,
   decodeRole,
+  encodeEpochs,
   encodeMember,
   encodePosition,
+  type WireEpochStart,
   encodeRole,
   type Member,
   type WireMember,
@@ -53,6 +56,8 @@ export interface DatabaseStatus {
   readonly queuedWrites: number
   /** Divergence reports kept on this node. */
   readonly divergences: number
+  /** Which epoch wrote which TXIDs: the newest 256 of them. */
+  readonly epochs: EpochTable
   /** On the primary: every connected replica. */
   readonly replicas: readonly ReplicaStatus[]
 }
@@ -103,6 +108,7 @@ interface WireDatabaseStatus {
   readonly walBytes: string
   readonly queuedWrites: number
   readonly divergences: number
+  readonly epochs: readonly WireEpochStart[]
   readonly replicas: readonly {
     readonly nodeId: string
     readonly nodeName: string
@@ -162,6 +168,7 @@ function encodeDatabase(database: DatabaseStatus): WireDatabaseStatus {
     durable: encodePosition(database.durable),
     ...(lagMs === undefined ? {} : { lagMs }),
     pageCount: String(database.pageCount),
+    epochs: encodeEpochs(database.epochs),
     logBytes: String(database.logBytes),
     logRecords: String(database.logRecords),
     walBytes: String(database.walBytes),
@@ -190,6 +197,7 @@ function decodeDatabase(wire: WireDatabaseStatus): DatabaseStatus {
     walBytes: Number(wire.walBytes),
     queuedWrites: wire.queuedWrites,
     divergences: wire.divergences,
+    epochs: decodeEpochs(wire.epochs),
     replicas: wire.replicas.map((replica) => ({
       nodeId: replica.nodeId,
       nodeName: replica.nodeName,

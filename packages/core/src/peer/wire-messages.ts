@@ -9,11 +9,11 @@
  */
 import { ClusterError } from '../errors/cluster-error.ts'
 import { checksum } from '../position/checksum.ts'
-import { type Epoch, epoch } from '../position/epoch.ts'
+import { type Epoch, epoch, type EpochTable } from '../position/epoch.ts'
 import type { Position } from '../position/position.ts'
 import type { ReplicaReport } from '../position/replica-report.ts'
 import { txid } from '../position/txid.ts'
-import type { DatabaseEpochs, Hello, NodeCard, RoleName } from './hello.ts'
+import type { Hello, NodeCard, RoleName } from './hello.ts'
 
 export interface WirePosition {
   readonly txid: string
@@ -27,6 +27,12 @@ export interface WireReport {
   readonly applied?: WirePosition | null
 }
 
+export interface WireEpochStart {
+  readonly epoch: string
+  readonly firstTxid: string
+  readonly checksumBefore: string
+}
+
 export interface WireHello {
   readonly protocolVersion: number
   readonly clusterId: string
@@ -38,7 +44,7 @@ export interface WireHello {
   readonly role: string | number
   readonly databases: readonly {
     readonly database: string
-    readonly epochs: readonly { readonly epoch: string; readonly firstTxid: string; readonly checksumBefore: string }[]
+    readonly epochs: readonly WireEpochStart[]
   }[]
   readonly tokenAnswer: string
 }
@@ -136,7 +142,11 @@ export function decodeReport(wire: WireReport): ReplicaReport {
 }
 
 export function encodeHello(hello: Hello): WireHello {
-  return { ...hello, role: encodeRole(hello.role), databases: hello.databases.map(encodeEpochs) }
+  return {
+    ...hello,
+    role: encodeRole(hello.role),
+    databases: hello.databases.map(({ database, epochs }) => ({ database, epochs: encodeEpochs(epochs) })),
+  }
 }
 
 export function decodeHello(wire: WireHello): Hello {
@@ -144,7 +154,7 @@ export function decodeHello(wire: WireHello): Hello {
     ...decodeCard(wire),
     protocolVersion: wire.protocolVersion,
     clusterId: wire.clusterId,
-    databases: wire.databases.map(decodeEpochs),
+    databases: wire.databases.map(({ database, epochs }) => ({ database, epochs: decodeEpochs(epochs) })),
     tokenAnswer: wire.tokenAnswer,
   }
 }
@@ -168,26 +178,23 @@ function decodeCard(wire: Omit<WireMember, 'positions'>): NodeCard {
   }
 }
 
-function encodeEpochs({ database, epochs }: DatabaseEpochs): WireHello['databases'][number] {
-  return {
-    database,
-    epochs: epochs.map((start) => ({
-      epoch: String(start.epoch),
-      firstTxid: start.firstTxid.toString(),
-      checksumBefore: start.checksumBefore.toString(),
-    })),
-  }
+export function encodeEpochs(table: EpochTable): readonly WireEpochStart[] {
+  return table.map((start) => ({
+    epoch: String(start.epoch),
+    firstTxid: start.firstTxid.toString(),
+    checksumBefore: start.checksumBefore.toString(),
+  }))
 }
 
-function decodeEpochs(wire: WireHello['databases'][number]): DatabaseEpochs {
-  const epochs = wire.epochs.map((start) =>
+/** @throws INVALID_REQUEST */
+export function decodeEpochs(wire: readonly WireEpochStart[]): EpochTable {
+  return wire.map((start) =>
     checked('epoch table', () => ({
       epoch: epoch(Number(start.epoch)),
       firstTxid: txid(BigInt(start.firstTxid)),
       checksumBefore: checksum(BigInt(start.checksumBefore)),
     })),
   )
-  return { database: wire.database, epochs }
 }
 
 function checked<T>(what: string, translate: () => T): T {

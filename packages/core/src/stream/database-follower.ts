@@ -9,7 +9,7 @@
  */
 import type { ClientHttp2Session, ClientHttp2Stream, IncomingHttpHeaders } from 'node:http2'
 import { RunLoop } from '../base/run-loop.ts'
-import type { Clock } from '../base/clock.ts'
+import type { Clock, Timer } from '../base/clock.ts'
 import { ClusterError } from '../errors/cluster-error.ts'
 import type { PageChecksums } from '../ltx/page-checksums.ts'
 import type { Position } from '../position/position.ts'
@@ -131,7 +131,7 @@ export class DatabaseFollower {
     const stream = this.#request(session, { ...this.#callerHeaders(token), ':path': path })
     return this.#during(stream, signal, async () => {
       stream.end(base.toBuffer())
-      const headers = await this.#response(stream, DIFFERENCE_TIMEOUT_MS)
+      const headers = await this.#whileAlive(session, stream, () => this.#response(stream, DIFFERENCE_TIMEOUT_MS))
       if (NO_DIFFERENCE.has(Number(headers[':status']))) return false
       const greeted = await greeting.check(headers, database, token, () => this.#refusal(stream))
       await receiver.connected?.(greeted)
@@ -251,6 +251,31 @@ export class DatabaseFollower {
         reject(failed('the connection was lost before the primary answered'))
       })
     })
+  }
+
+  /** For a long wait on a connection that may carry nothing else meanwhile: it is broken off when a ping is not answered in time. */
+  async #whileAlive<T>(session: ClientHttp2Session, stream: ClientHttp2Stream, wait: () => Promise<T>): Promise<T> {
+    const { clock, options } = this.#parts
+    const intervalMs = options.heartbeatTimeoutMs
+    let isAnswered = true
+    const ping = (): Timer => {
+      if (!isAnswered) stream.destroy()
+      else if (!session.destroyed) {
+        isAnswered = false
+        session.ping(() => {
+          isAnswered = true
+        })
+      }
+      return clock.setTimer(intervalMs, () => {
+        timer = ping()
+      })
+    }
+    let timer = ping()
+    try {
+      return await wait()
+    } finally {
+      timer.cancel()
+    }
   }
 
   /** The text of an error answer, one line, or as much as came in time. */

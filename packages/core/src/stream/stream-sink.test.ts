@@ -13,6 +13,7 @@ import { FakeDatabase, fakeLtx, fakePosition } from './test-support/fake-databas
 import { CLUSTER_ID, FakeNode } from './test-support/fake-node.ts'
 import { FakeReceiver } from './test-support/fake-receiver.ts'
 import { ManualClock } from '../base/test-support/manual-clock.ts'
+import { TcpLink } from '../forward/test-support/tcp-link.ts'
 import { rawPositionMap } from './test-support/raw-client.ts'
 import {
   dropDb,
@@ -176,6 +177,38 @@ describe('from a Litefleet primary', () => {
       await until(() => receiver.differences === 1 && receiver.readyCount === 2)
       expect(parseLtxHeader(receiver.snapshots[0]!).minTxid).toBe(8n)
       expect(receiver.received).toEqual([])
+    })
+
+    test.each(['dies', 'lives'])('while a difference is long in coming the connection %s', async (what) => {
+      const node = await startNode()
+      const database = node.create('my.db', 6)
+      database.goneUpTo = 4n
+      const made = Promise.withResolvers<void>()
+      database.beforeSnapshot = () => made.promise
+      const link = await TcpLink.open(new URL(node.url).host)
+      closers.push(() => link.close())
+      const receiver = new FakeReceiver()
+      receiver.at = fakePosition(2)
+      receiver.copyPageSize = 4096
+      const { failures } = follow(
+        `http://${link.address}`,
+        { 'my.db': receiver },
+        { options: { heartbeatTimeoutMs: 100 } },
+      )
+      const asked = database.differencesFrom.length
+      await until(() => receiver.greetings.length === 1)
+      const failed = (): boolean => failures.some(({ database }) => database === 'my.db')
+      if (what === 'dies') {
+        link.freeze()
+        await until(failed)
+        link.thaw()
+      } else {
+        for (let i = 0; i < 25; i++) await settle()
+        expect(failed()).toBe(false)
+      }
+      made.resolve()
+      await until(() => receiver.readyCount === 1)
+      expect(database.differencesFrom.length - asked).toBeGreaterThan(0)
     })
 
     test('a difference that breaks off is aborted, and asked for again', async () => {

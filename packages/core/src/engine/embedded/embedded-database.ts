@@ -203,6 +203,7 @@ export class EmbeddedDatabase implements EngineDatabase, StreamableDatabase {
       walFrames: this.#primary?.walFrames ?? this.#replica?.walFrames ?? 0,
       queuedWrites: this.#primary?.queuedWrites ?? 0,
       divergences: this.#reports.count,
+      epochs: log.epochTable(),
       lagMs: this.#primary === undefined ? this.#replica?.lagMs(this.#clock.nowMs()) : 0,
     }
   }

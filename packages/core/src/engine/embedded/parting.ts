@@ -118,7 +118,8 @@ function readableAfter(log: TransactionLog, after: Txid): { last: Txid; requests
       const entry = log.readRecord(txid)
       if (entry === undefined) break
       const committedAtMs = entry.record.header.timestampMs
-      for (const request of requestsOf(log, txid)) requests.push({ ...request, txid, committedAtMs })
+      for (const request of requestsOf(log, txid))
+        requests.push({ ...request, txid, epoch: entry.epoch, committedAtMs })
       last = txid
     }
   } catch (error) {
