@@ -53,7 +53,13 @@ function report(): Buffer {
 }
 
 function requestLines(): Buffer[] {
-  const common = { txid: txid(9n), committedAtMs: 1_700_000_000_000, requestId: ID, idempotencyKey: 'key' }
+  const common = {
+    txid: txid(9n),
+    epoch: epoch(3),
+    committedAtMs: 1_700_000_000_000,
+    requestId: ID,
+    idempotencyKey: 'key',
+  }
   const params = [1, -0, 2n, null, 'x', new Uint8Array(3), Number.NaN]
   const input = { $a: 1, when: new Date(5), list: [undefined, { $bytes: 'x' }] }
   return [
