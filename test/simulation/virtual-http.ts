@@ -17,6 +17,7 @@ type Frame =
   | { readonly kind: 'end'; readonly id: number }
   | { readonly kind: 'reset'; readonly id: number }
   | { readonly kind: 'credit'; readonly id: number; readonly bytes: number }
+  | { readonly kind: 'ping' | 'pong'; readonly id: 0 }
 
 const FRAME_HEADER_BYTES = 9
 const READ_AHEAD_BYTES = 16 * 1024
@@ -36,7 +37,8 @@ export function serveHttp(endpoint: Endpoint, windowBytes: number, handle: (exch
       streams.set(frame.id, stream)
       stream.on('error', () => undefined)
       handle(exchangeOf(stream, frame.headers as IncomingHttpHeaders, endpoint))
-    } else streams.get(frame.id)?.receive(frame)
+    } else if (frame.kind === 'ping') send(endpoint, { kind: 'pong', id: 0 })
+    else streams.get(frame.id)?.receive(frame)
   }
   endpoint.onEnd = () => {
     for (const stream of streams.values()) stream.destroy()
@@ -47,6 +49,8 @@ class ClientSession extends EventEmitter {
   readonly #endpoint: Endpoint
   readonly #windowBytes: number
   readonly #streams = new Map<number, VirtualStream>()
+  /** Pings without an answer, oldest first. */
+  readonly #pings: (() => void)[] = []
   #nextId = 1
   #isDestroyed = false
 
@@ -55,11 +59,24 @@ class ClientSession extends EventEmitter {
     this.#endpoint = endpoint
     this.#windowBytes = windowBytes
     endpoint.onOpen = () => this.emit('remoteSettings', {})
-    endpoint.onData = (payload) => this.#streams.get((payload as Frame).id)?.receive(payload as Frame)
+    endpoint.onData = (payload) => {
+      const frame = payload as Frame
+      if (frame.kind === 'pong') this.#pings.shift()?.()
+      else this.#streams.get(frame.id)?.receive(frame)
+    }
     endpoint.onEnd = () => this.destroy()
   }
 
+  get destroyed(): boolean {
+    return this.#isDestroyed
+  }
+
   setLocalWindowSize(): void {}
+
+  ping(answered: () => void): void {
+    this.#pings.push(answered)
+    send(this.#endpoint, { kind: 'ping', id: 0 })
+  }
 
   request(headers: Readonly<Record<string, string>>): VirtualStream {
     if (this.#isDestroyed) throw new Error('The session has been destroyed')
