@@ -9,7 +9,15 @@ import type { DivergenceReport } from '../../packages/core/src/divergence/diverg
 import { differingPages, imageOf, integrityOf } from '../support/images.ts'
 import { within } from './bounded.ts'
 import type { Fleet } from './fleet.ts'
-import { type FoundReport, isMissing, readReports, replay, type ReplayCount, writeIdOf } from './reports.ts'
+import {
+  type FoundReport,
+  isMissing,
+  readReports,
+  replay,
+  replayByCommand,
+  type ReplayCount,
+  writeIdOf,
+} from './reports.ts'
 import { ALL_IDS, COUNTS, DATABASE, STREAMS } from './storm-schema.ts'
 import type { Write, WriteBook } from './write-book.ts'
 
@@ -61,7 +69,7 @@ export class FinalCheck {
       replay: undefined,
     }
     const gone = await this.#compareBefore(reports, loss)
-    loss.replay = await replay(this.#fleet, reports)
+    loss.replay = await replayByCommand(this.#fleet, reports)
     const again = await replay(this.#fleet, reports)
     if (again.ran > 0) this.#fleet.log.finding(`a second replay ran ${again.ran} requests again`)
     await this.#compareAfter(gone)

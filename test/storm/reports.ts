@@ -1,8 +1,8 @@
 /**
  * The divergence reports of all nodes of a storm: what was lost to the cluster's history, and how it comes back.
  *
- * Replay sends each request of a report through the primary as an ordinary write, under the id or key it had, in the order in which they were
- * committed. A request without either gets a key made of where it stands in the report: a second replay does nothing again. It is looked for
+ * They are replayed by `litefleet divergence replay`, as an operator does it, and then once more by hand, which must do nothing. By hand:
+ * each request goes through the primary as an ordinary write, under the id or key it had, in the order in which they were committed. A request without either gets a key made of where it stands in the report: a second replay does nothing again. It is looked for
  * before, because a report may have been made against a history that was lost as well, and the one that was kept may have it.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
@@ -15,6 +15,7 @@ import {
   REPORT_FILE,
   REQUESTS_FILE,
 } from '../../packages/core/src/divergence/divergence-report.ts'
+import { run } from '../support/litefleet-command.ts'
 import { NodeError } from '../support/process-node.ts'
 import type { Fleet } from './fleet.ts'
 import { DATABASE, HAS_ID } from './storm-schema.ts'
@@ -75,6 +76,31 @@ export function isMissing({ report }: FoundReport, txid: bigint, isAtMost: boole
   const { shared, transactions, here, missing } = report
   if (missing === 0 || txid > here.txid || txid <= (shared?.txid ?? 0n)) return false
   return isAtMost || transactions === undefined || txid < transactions.first || txid > transactions.last
+}
+
+/** `litefleet divergence replay` for each report; says what went wrong. */
+export async function replayByCommand(fleet: Fleet, reports: readonly FoundReport[]): Promise<ReplayCount> {
+  const count: ReplayCount = { requests: 0, ran: 0, known: 0, abandoned: 0, withoutOperation: 0 }
+  const { addresses } = await fleet.cluster.primary.ready()
+  for (const { node, report, requests } of reports) {
+    if (requests.length === 0) continue
+    const dataDir = fleet.cluster.dataDirOf(node)
+    const { out, err } = await run('divergence', 'replay', '--data-dir', dataDir, report.id, '--node', addresses.grpc)
+    const lines = out.split('\n').filter((line) => line !== '')
+    count.requests += lines.length
+    for (const line of lines) {
+      if (line.startsWith('applied (it had')) count.known++
+      else if (line.startsWith('applied')) count.ran++
+      else if (line.startsWith('skipped')) count.withoutOperation++
+      else if (line.includes('REQUEST_ABANDONED')) count.abandoned++
+      else fleet.log.finding(`replay of ${report.id} of node ${node}: ${line}`)
+    }
+    if (lines.length !== requests.length)
+      fleet.log.finding(
+        `replay of ${report.id} of node ${node} tried ${lines.length} of ${requests.length} requests: ${err}`,
+      )
+  }
+  return count
 }
 
 export async function replay(fleet: Fleet, reports: readonly FoundReport[]): Promise<ReplayCount> {

@@ -89,7 +89,7 @@ export function formatResult(result: StormResult): string {
       `${reports} divergence reports with ${transactions} transactions; ${lost} acknowledged writes had left the history (${pruned} pruned before); ` +
         (replay === undefined
           ? 'nothing was replayed'
-          : `replayed ${replay.requests} requests: ${replay.ran} ran, ${replay.known} were there, ${replay.abandoned} abandoned, ${replay.withoutOperation} not kept`),
+          : `replayed ${replay.requests} requests: ${replay.ran} ran, ${replay.known} were there, ${replay.abandoned} abandoned, ${replay.withoutOperation} skipped`),
     )
   }
   return lines.join('\n')
