@@ -9,7 +9,7 @@
  * may skip epochs and never repeats one. A damaged file is made anew from the logs of the databases, which know every epoch
  * in which this node took part.
  */
-import { randomBytes, randomInt } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import path from 'node:path'
 import type { Clock } from '../base/clock.ts'
 import { ClusterError } from '../errors/cluster-error.ts'
@@ -23,8 +23,8 @@ export interface ClusterIdentityParts {
   readonly clock: Clock
   readonly directory: DataDirectory
   readonly group: string
-  /** An integer in [0, below). Default: `randomInt`. */
-  readonly random?: ((below: number) => number) | undefined
+  /** In [0, 1). */
+  readonly random: () => number
   /** Told of damage that was repaired. */
   warn(name: string, message: string, details: Readonly<Record<string, unknown>>): void
 }
@@ -37,13 +37,13 @@ export class ClusterIdentity {
   readonly #clock: Clock
   readonly #directory: DataDirectory
   readonly #group: string
-  readonly #random: (below: number) => number
+  readonly #random: () => number
   readonly #epochFile: string
   readonly #warn: ClusterIdentityParts['warn']
   #clusterId: string | undefined
   #newestEpoch: Epoch
 
-  constructor({ disk, clock, directory, group, warn, random = randomInt }: ClusterIdentityParts) {
+  constructor({ disk, clock, directory, group, warn, random }: ClusterIdentityParts) {
     this.#disk = disk
     this.#clock = clock
     this.#directory = directory
@@ -97,7 +97,7 @@ export class ClusterIdentity {
   nextEpoch(above: Epoch): Epoch {
     const seen = Math.max(above, this.#newestEpoch)
     const nowMs = Math.floor(this.#clock.nowMs())
-    this.#remember(epoch(nowMs > seen ? nowMs : seen + 1 + this.#random(STEP_MAX)))
+    this.#remember(epoch(nowMs > seen ? nowMs : seen + 1 + Math.floor(this.#random() * STEP_MAX)))
     return this.#newestEpoch
   }
 
