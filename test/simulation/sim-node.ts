@@ -131,7 +131,7 @@ export class SimNode {
       clock,
       directory: simDirectory(),
       group: 'main',
-      random: (below) => Math.floor(random() * below),
+      random,
       warn: () => undefined,
     })
     this.requestIds = new RequestIdSource(() => clock.nowMs(), chance.for('request-ids').bytes(6))
