@@ -78,6 +78,17 @@ export function isMissing({ report }: FoundReport, txid: bigint, isAtMost: boole
   return isAtMost || transactions === undefined || txid < transactions.first || txid > transactions.last
 }
 
+/** TXIDs of reported transactions for which no report knows a request: they were found in a WAL after a crash, before they were logged. */
+export function txidsWithoutRequest(reports: readonly FoundReport[]): readonly bigint[] {
+  const known = new Set(reports.flatMap(({ requests }) => requests.map(({ txid }): bigint => txid)))
+  const without = new Set<bigint>()
+  for (const { report } of reports) {
+    const { first, last } = report.transactions ?? { first: 1n, last: 0n }
+    for (let txid: bigint = first; txid <= last; txid++) if (!known.has(txid)) without.add(txid)
+  }
+  return [...without]
+}
+
 /** `litefleet divergence replay` for each report; says what went wrong. */
 export async function replayByCommand(fleet: Fleet, reports: readonly FoundReport[]): Promise<ReplayCount> {
   const count: ReplayCount = { requests: 0, ran: 0, known: 0, abandoned: 0, withoutOperation: 0 }
