@@ -330,6 +330,27 @@ test('a node that dies at any operation of reporting and being seeded has one re
   }
 })
 
+test('a node that died between its new pages and its log, and is made the primary, stands where its pages are', async () => {
+  await start(2)
+  await partAt((alone) => alone.run(NAME, INSERT, ['alone']))
+  const { position } = await cluster.node(1).facts(NAME)
+  const dying = cluster.spawnNode(
+    0,
+    {},
+    { faults: [{ operation: 'log.reset', methods: ['write'], effect: { kind: 'crash', when: 'before' } }] },
+  )
+  expect(await Promise.race([dying.gone(), sleep(20_000, 'lives')])).toBe('SIGKILL')
+  expect(existsSync(path.join(cluster.directoryOf(0), 'seeding'))).toBe(true)
+  await cluster.node(1).kill()
+  await cluster.movePrimary(0)
+  expect((await cluster.node(0).facts(NAME)).position).toEqual(position)
+  await cluster.node(0).run(NAME, INSERT, ['goes on'])
+  await cluster.startNode(1)
+  await cluster.expectEqual(1)
+  expect(await texts(1)).toEqual(['shared', 'by the new primary', 'goes on'])
+  expect(cluster.warningsOf().map(({ name }) => name)).toEqual(['diverged'])
+})
+
 test('only the pages that differ travel', async () => {
   await start(2, { links: true })
   await cluster.primary.run(NAME, 'INSERT INTO entry (body) VALUES (zeroblob(?))', [30 << 20])

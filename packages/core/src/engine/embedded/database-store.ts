@@ -25,7 +25,8 @@ import { type Connection, type ConnectionOptions, openConnection } from '../../s
 import { ClusterError, isClusterError } from '../../errors/cluster-error.ts'
 import { isBusy } from '../../sqlite/sqlite-error.ts'
 import { prepareDatabaseFile } from '../../sqlite/open-database-file.ts'
-import { findStanding, type Standing } from './recovery.ts'
+import { findStanding, type Standing, type StandingQuestion } from './recovery.ts'
+import { SeedMarker } from './seed-marker.ts'
 
 export interface StoreOptions {
   readonly name: DatabaseName
@@ -42,12 +43,15 @@ export interface StoreOptions {
 export class DatabaseStore {
   readonly options: StoreOptions
   readonly databasePath: string
+  /** Of a seed that is being put in place. */
+  readonly marker: SeedMarker
   #log: TransactionLog
   #open: OpenFile | undefined
 
   private constructor(options: StoreOptions, log: TransactionLog) {
     this.options = options
     this.databasePath = databasePath(options)
+    this.marker = new SeedMarker(options.disk, options.directory)
     this.#log = log
   }
 
@@ -132,7 +136,7 @@ export class DatabaseStore {
       const lock = await unlessBusy(name, clock, () => options.takeLock(live, anchor))
       const { standing, checksums } =
         known === undefined
-          ? await findStanding({ files, log: this.log, pageSize, saved })
+          ? await this.#findStanding({ files, log: this.log, pageSize, saved })
           : { standing: { kind: 'known', position: known.position } as const, checksums: known.checksums }
       live.track(anchor)
       const connect = (given: Pick<ConnectionOptions, 'readonly' | 'synchronous'> = {}): Connection => {
@@ -170,7 +174,7 @@ export class DatabaseStore {
     if (anchor.inTransaction) anchor.exec('ROLLBACK')
     const lock = await unlessBusy(name, clock, () => options.takeLock(files, anchor))
     try {
-      const { standing, checksums } = await findStanding({ files, log: this.log, pageSize, saved: undefined })
+      const { standing, checksums } = await this.#findStanding({ files, log: this.log, pageSize, saved: undefined })
       const file: OpenFile = { anchor, files, pageSize, checksums, connect }
       const result = onFound(file, standing, lock)
       this.#open = file
@@ -179,6 +183,18 @@ export class DatabaseStore {
       options.releaseLock(lock, anchor)
       throw error
     }
+  }
+
+  /** Where the file stands. When the last process died between replacing its pages and telling the log, does the rest. */
+  async #findStanding(question: StandingQuestion): ReturnType<typeof findStanding> {
+    const found = await findStanding(question)
+    if (found.standing.kind === 'known') return found
+    const noted = this.marker.read()
+    if (noted === undefined || noted.position.checksum !== found.checksums.checksum) return found
+    if (noted.epochs.length > 0) this.log.adoptEpochTable(noted.epochs)
+    this.log.reset(noted)
+    this.marker.forget()
+    return { standing: { kind: 'known', position: noted.position }, checksums: found.checksums }
   }
 
   /**

@@ -39,7 +39,6 @@ import { ApplyPipeline } from './apply-pipeline.ts'
 import type { ClosingState, DatabaseStore, OpenFile, OpenFileOptions } from './database-store.ts'
 import { findParting, reportParting } from './parting.ts'
 import { pinnedNow, type Standing } from './recovery.ts'
-import { SeedMarker } from './seed-marker.ts'
 
 export interface ReplicaModeOptions {
   readonly store: DatabaseStore
@@ -65,7 +64,6 @@ export interface ReplicaModeOptions {
 
 export class ReplicaMode implements StreamReceiver {
   readonly #options: ReplicaModeOptions
-  readonly #marker: SeedMarker
   #applying: Applying | undefined
   /** The primary's table as of this connection; empty for a LiteFS primary. */
   #epochs: EpochTable
@@ -82,7 +80,6 @@ export class ReplicaMode implements StreamReceiver {
 
   constructor(options: ReplicaModeOptions) {
     this.#options = options
-    this.#marker = new SeedMarker(options.store.options.disk, options.store.options.directory)
     this.#epochs = options.store.log.epochTable()
   }
 
@@ -169,17 +166,6 @@ export class ReplicaMode implements StreamReceiver {
     this.#needsSeed = false
     tracker.replace(store.log.tail)
     onReady()
-  }
-
-  /** The last process died between replacing the pages and telling the log: does the rest. `undefined`: it was not so. */
-  #halfSeeded(checksums: PageChecksums): Standing | undefined {
-    const noted = this.#marker.read()
-    if (noted === undefined || noted.position.checksum !== checksums.checksum) return undefined
-    const { log } = this.#options.store
-    if (noted.epochs.length > 0) log.adoptEpochTable(noted.epochs)
-    log.reset(noted)
-    this.#marker.forget()
-    return { kind: 'known', position: noted.position }
   }
 
   /** Where the stream must continue. */
@@ -301,10 +287,9 @@ export class ReplicaMode implements StreamReceiver {
     return store.openFile({ known, takeLock }, (...found) => this.#beginApplying(...found))
   }
 
-  #beginApplying(file: OpenFile, found: Standing, lock: ReplicaWriteLock): Standing {
+  #beginApplying(file: OpenFile, standing: Standing, lock: ReplicaWriteLock): Standing {
     const { clock } = this.#options.store.options
     const { files, pageSize, checksums } = file
-    const standing = found.kind === 'known' ? found : (this.#halfSeeded(checksums) ?? found)
     const checkpointer = file.connect({ synchronous: 'normal' })
     try {
       const position = standing.kind === 'known' ? standing.position : ZERO_POSITION
@@ -444,7 +429,7 @@ export class ReplicaMode implements StreamReceiver {
     this.#needsSeed = true
     const isInPlace = applying !== undefined && store.file.pageSize === snapshot.header.pageSize
     if (this.#isChanged && isInPlace) await this.#reportChange(applying.applier, snapshot)
-    this.#marker.note({ ...at, epochs: this.#epochs })
+    store.marker.note({ ...at, epochs: this.#epochs })
     if (isInPlace) {
       await replacePages(applying.applier, snapshot, store.options.disk)
       this.#resetLog(at)
@@ -458,7 +443,7 @@ export class ReplicaMode implements StreamReceiver {
       this.#resetLog(at)
       await this.#openFile({ checksums: snapshot.checksums, position })
     }
-    this.#marker.forget()
+    store.marker.forget()
     this.#isChanged = false
     this.#reportId = undefined
     this.#needsSeed = false
