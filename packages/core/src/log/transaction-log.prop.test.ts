@@ -174,6 +174,8 @@ class Model {
     if (to < 1n || position.txid < 1n) return
     const checksums = this.history.checksums.at(-1)!
     const start = { position: { txid: txid(to), checksum: checksums.checksum }, epoch: this.epochNow }
+    // After a crash nobody could tell the two logs apart.
+    if (samePosition(start.position, this.log.start.position)) return
     this.earlier = this.history
     this.history = { start, entries: [], checksums: [checksums] }
     this.log.reset(start)
