@@ -16,6 +16,7 @@ import {
   replay,
   replayByCommand,
   type ReplayCount,
+  txidsWithoutRequest,
   writeIdOf,
 } from './reports.ts'
 import { ALL_IDS, COUNTS, DATABASE, STREAMS } from './storm-schema.ts'
@@ -31,6 +32,8 @@ export interface LossCount {
   lost: number
   /** Of these, whose transaction had been pruned from the log before, as a report says. */
   pruned: number
+  /** Of these, found out after a crash of the primary that had not logged them yet: reported as transactions, without their requests. */
+  withoutRequest: number
   replay: ReplayCount | undefined
 }
 
@@ -66,6 +69,7 @@ export class FinalCheck {
       transactions: reports.reduce((sum, { report }) => sum + spanOf(report.transactions), 0),
       lost: 0,
       pruned: 0,
+      withoutRequest: 0,
       replay: undefined,
     }
     const gone = await this.#compareBefore(reports, loss)
@@ -105,6 +109,7 @@ export class FinalCheck {
     for (const { node, report } of reports) log.note(`report of node ${node}: ${describeReport(report)}`)
     const gone = new Set<number>()
     const unreported: Write[] = []
+    const silent = txidsWithoutRequest(reports)
     for (const write of this.#book.acknowledged) {
       if (present.has(write.id)) continue
       loss.lost++
@@ -118,6 +123,7 @@ export class FinalCheck {
         [...write.txids].some((txid) => isMissing(report, txid, write.recoveredBy !== undefined)),
       )
       if (isPruned) loss.pruned++
+      else if (isWithoutRequest(write, silent)) loss.withoutRequest++
       else unreported.push(write)
     }
     if (unreported.length > 0) {
@@ -171,6 +177,11 @@ export class FinalCheck {
     }
     return times
   }
+}
+
+/** Acknowledged by a retry or `resolve` only, after a transaction that was found without its request. */
+function isWithoutRequest({ recoveredBy, txids }: Write, silent: readonly bigint[]): boolean {
+  return recoveredBy !== undefined && silent.some((silentTxid) => [...txids].some((txid) => silentTxid <= txid))
 }
 
 function spanOf(range: { readonly first: bigint; readonly last: bigint } | undefined): number {

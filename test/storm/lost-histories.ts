@@ -8,7 +8,8 @@
  * - a write acknowledged at `none`, `local`, `all` (which means all replicas that are connected) or `{ replicas: n }` with n smaller than the
  *   number of all other nodes may be lost: the new primary may be one that does not have it. It must be in a divergence report of every
  *   node that ran it, with its request, and exist exactly once after the reports were replayed; unless the node's log had been pruned
- *   there, which the report must say (`missing`);
+ *   there, which the report must say (`missing`), or the primary had died between its commit and its log, so that only a retry or `resolve`
+ *   acknowledged it later: then the report has its transaction and cannot know its request;
  * - a write acknowledged at `{ replicas: n }` with all other nodes is durable on whoever becomes primary, and is never lost;
  * - a write of unknown outcome exists once or not at all, whatever happens;
  * - a write that was refused never existed anywhere;

@@ -84,9 +84,9 @@ export function formatResult(result: StormResult): string {
     `looked ${looks} times at nodes, ${positions} positions, ${reads} read transactions of other processes; ${mended} nodes started again by hand`,
   ]
   if (loss !== undefined) {
-    const { reports, transactions, lost, pruned, replay } = loss
+    const { reports, transactions, lost, pruned, withoutRequest, replay } = loss
     lines.push(
-      `${reports} divergence reports with ${transactions} transactions; ${lost} acknowledged writes had left the history (${pruned} pruned before); ` +
+      `${reports} divergence reports with ${transactions} transactions; ${lost} acknowledged writes had left the history (${pruned} pruned before, ${withoutRequest} reported without their requests); ` +
         (replay === undefined
           ? 'nothing was replayed'
           : `replayed ${replay.requests} requests: ${replay.ran} ran, ${replay.known} were there, ${replay.abandoned} abandoned, ${replay.withoutOperation} skipped`),
