@@ -38,7 +38,7 @@ function scenario(holdsLease: (question: number) => boolean, records: readonly L
         step('capture')
         return records
       },
-    } as unknown as WalCapture,
+    } as Partial<WalCapture> as WalCapture,
     log: { append: () => step('log') } as unknown as TransactionLog,
     tracker: { advance: () => step('announce') } as unknown as PositionTracker,
     journal: new RequestJournal(),
