@@ -20,25 +20,24 @@ import { ReplicaWriteLock } from '../../apply/replica-write-lock.ts'
 import { WalApplier } from '../../apply/wal-applier.ts'
 import { assert } from '../../base/assert.ts'
 import { ClusterError, isClusterError } from '../../errors/cluster-error.ts'
-import type { DivergenceReport } from '../../divergence/divergence-report.ts'
 import type { DivergenceStore } from '../../divergence/divergence-store.ts'
-import type { Disk, FileIdentity } from '../../files/disk.ts'
+import type { FileIdentity } from '../../files/disk.ts'
 import type { TransactionLog } from '../../log/transaction-log.ts'
 import type { PageChecksums } from '../../ltx/page-checksums.ts'
-import { formatChecksum } from '../../position/checksum.ts'
 import { type Epoch, epochOf, type EpochTable } from '../../position/epoch.ts'
 import { formatPosition, type Position, samePosition, ZERO_POSITION } from '../../position/position.ts'
 import type { PositionTracker, TrackedPosition } from '../../position/position-tracker.ts'
 import { nextTxid } from '../../position/txid.ts'
 import { type ReceivedSnapshot, SnapshotReceiver } from '../../snapshot/snapshot-receiver.ts'
-import { writeDifference } from '../../snapshot/snapshot-writer.ts'
 import type { Connection } from '../../sqlite/connection.ts'
 import { isBusy, isSqliteError, isUnreadable } from '../../sqlite/sqlite-error.ts'
 import type { SnapshotIntake, StreamGreeting, StreamReceiver } from '../../stream/stream-receiver.ts'
 import { ApplyPipeline } from './apply-pipeline.ts'
 import type { ClosingState, DatabaseStore, OpenFile, OpenFileOptions } from './database-store.ts'
+import { reportChangedCopy } from './changed-copy.ts'
 import { findParting, reportParting } from './parting.ts'
-import { pinnedNow, type Standing } from './recovery.ts'
+import type { Standing } from './recovery.ts'
+import { replacePages } from './replace-pages.ts'
 
 export interface ReplicaModeOptions {
   readonly store: DatabaseStore
@@ -420,7 +419,7 @@ export class ReplicaMode implements StreamReceiver {
   }
 
   async #install(snapshot: ReceivedSnapshot): Promise<void> {
-    const { store, tracker, onProgress, onReady } = this.#options
+    const { store, reports, tracker, onProgress, onReady } = this.#options
     const { position } = snapshot
     const at: TrackedPosition = { position, epoch: epochOf(this.#epochs, position.txid) }
     await this.#applying?.pipeline.stop()
@@ -428,7 +427,9 @@ export class ReplicaMode implements StreamReceiver {
     // Until both the database and the log stand at the snapshot, a failure leaves a node that must be seeded again.
     this.#needsSeed = true
     const isInPlace = applying !== undefined && store.file.pageSize === snapshot.header.pageSize
-    if (this.#isChanged && isInPlace) await this.#reportChange(applying.applier, snapshot)
+    if (this.#isChanged && isInPlace) {
+      await reportChangedCopy({ store, reports, checksums: applying.applier.checksums, snapshot, epoch: at.epoch })
+    }
     store.marker.note({ ...at, epochs: this.#epochs })
     if (isInPlace) {
       await replacePages(applying.applier, snapshot, store.options.disk)
@@ -457,49 +458,6 @@ export class ReplicaMode implements StreamReceiver {
     if (this.#epochs.length > 0) log.adoptEpochTable(this.#epochs)
     log.reset(at)
   }
-
-  /** Keeps the pages of a file that was changed behind its log, before they are replaced. */
-  async #reportChange(applier: WalApplier, snapshot: ReceivedSnapshot): Promise<void> {
-    const { store, reports } = this.#options
-    const { disk, name, clock } = store.options
-    const { log, file } = store
-    const { checksum } = applier.checksums
-    const report: DivergenceReport = {
-      id: `changed-${log.tail.position.txid}-${formatChecksum(checksum).slice(0, 8)}`,
-      database: name,
-      foundAtMs: clock.nowMs(),
-      kind: 'changed',
-      reason: 'the file was changed by a program that left no transaction in the log',
-      shared: log.tail.position.txid === 0n ? undefined : log.tail.position,
-      isExact: false,
-      here: { txid: log.tail.position.txid, checksum },
-      hereEpoch: log.tail.epoch,
-      primary: snapshot.position,
-      primaryEpoch: epochOf(this.#epochs, snapshot.position.txid),
-      transactions: undefined,
-      missing: 0,
-      requests: 0,
-    }
-    const pages = pinnedNow(file.files, file.pageSize, applier.checksums.pageCount)
-    await reports.write(report, {
-      base: log.tail,
-      entries: [],
-      requests: [],
-      writeCopy: (target) =>
-        writeDifference({
-          disk,
-          file: target,
-          pages,
-          position: { txid: nextTxid(snapshot.position.txid), checksum },
-          checksums: applier.checksums,
-          from: snapshot.checksums,
-          timestampMs: clock.nowMs(),
-        }),
-    })
-    store.options.warn('copy-kept', `database "${name}": what stood in its file is kept in a divergence report`, {
-      report: reports.directoryOf(report.id),
-    })
-  }
 }
 
 interface Applying {
@@ -516,26 +474,6 @@ function applyLogged(applier: WalApplier, log: TransactionLog, from: Position): 
     applier.apply([entry.record])
     applier.checkpoint()
     after = entry.record.postApply
-  }
-}
-
-/** Applies the pages of the spooled image that differ, as one commit, in steps that let the event loop breathe. */
-async function replacePages(applier: WalApplier, snapshot: ReceivedSnapshot, disk: Disk): Promise<void> {
-  const { checksums, header, position } = snapshot
-  const fd = disk.open('seed.open-spool', snapshot.databaseFile, 'r')
-  try {
-    const steps = applier.applyPagesInSteps({
-      pgnos: checksums.differingFrom(applier.checksums),
-      read(pgno, target, offset) {
-        disk.read('seed.read-spool', fd, target, offset, header.pageSize, (pgno - 1) * header.pageSize)
-      },
-      commit: checksums.pageCount,
-      checksums,
-      position,
-    })
-    while (steps.next().done !== true) await new Promise((resolve) => setImmediate(resolve))
-  } finally {
-    disk.close('seed.close-spool', fd)
   }
 }
 
