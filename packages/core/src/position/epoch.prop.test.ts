@@ -61,6 +61,12 @@ test('the last shared position is the end of the longest common run of records, 
       expect(found.txid).toBe(txid(BigInt(common)))
       expect(found.checksum).toBe(one.at(common).checksum)
       expect(lastShared({ epochs: two.table, end: two.end }, { epochs: one.table, end: one.end })).toEqual(found)
+      // So do the epochs of the last records, also beside a table that is older than they are.
+      const epochOfEnd = epoch(one.records.at(-1)?.epoch ?? 0)
+      const told = { epochs: one.table, end: one.end, epoch: epochOfEnd }
+      expect(lastShared(told, { epochs: two.table, end: two.end })).toEqual(found)
+      if (common === one.records.length && common > 0)
+        expect(lastShared({ ...told, epochs: [] }, { epochs: two.table, end: two.end })).toEqual(found)
       // A table without its oldest starts says as much about what it has, and claims nothing else to be different.
       const short = two.table.slice(missing)
       const unsure = lastShared({ epochs: one.table, end: one.end }, { epochs: short, end: two.end })
