@@ -107,14 +107,10 @@ export class Forwarder {
       await this.#parts.awaitLocal(database, answer, deadlineMs)
       return answer
     } catch (error) {
-      throw new ClusterError(
-        'NOT_YET_VISIBLE',
-        `database "${database}": applied, but this node did not show it in time`,
-        {
-          cause: error,
-          details: { database, requestId, ...answer, phase: 'visibility' },
-        },
-      )
+      throw new ClusterError('NOT_YET_VISIBLE', `database "${database}": applied, but ${whyNotVisible(error)}`, {
+        cause: error,
+        details: { database, requestId, ...answer, phase: 'visibility' },
+      })
     }
   }
 
@@ -189,7 +185,7 @@ export class Forwarder {
       const level = call.await === 'local' ? 'none' : answer.level
       throw new ClusterError(
         'NOT_YET_VISIBLE',
-        `database "${call.database}": the write is committed, but this node did not show it in time`,
+        `database "${call.database}": the write is committed, but ${whyNotVisible(error)}`,
         {
           cause: error,
           details: {
@@ -262,4 +258,10 @@ function verdict(call: ForwardedWrite, failure: unknown, unknown: ClusterError |
     `database "${database}": no primary could be reached before the deadline: ${failure.summary}`,
     { cause: failure, details },
   )
+}
+
+function whyNotVisible(error: unknown): string {
+  // It does not wait for the deadline then: it would wait in vain.
+  if (isClusterError(error, 'POSITION_DIVERGED')) return 'this node is on another history, and about to be led back'
+  return 'this node did not show it in time'
 }
