@@ -63,6 +63,8 @@ export class Fleet {
   /** Machines that could not be asked when the primary was chosen last. */
   #away = 0
   #newestOffice = 0
+  /** Processes whose log did not say how far their file had really come, so that no choice could know. */
+  readonly #anew = new Set<SimProcess>()
 
   constructor(parts: FleetParts) {
     const { settings, time, chance, events } = parts
@@ -150,7 +152,10 @@ export class Fleet {
         },
         onStopped: (stopped, error) => this.#stopped(stopped, error),
         onReplace: (replica, before, after, report) => this.#replaced(replica, before, after, report),
-        onHistoryRestarted: (primary) => events.add(`${primary.name} begins its history anew`),
+        onHistoryRestarted: (primary) => {
+          this.#anew.add(primary.process)
+          events.add(`${primary.name} begins its history anew`)
+        },
         commitFault: (primary) => this.#commitFault(primary),
       })
       this.#nodes.set(name, node)
@@ -282,7 +287,7 @@ export class Fleet {
       if (operation.copies === 0 || operation.isLost || state.has(operation.id)) continue
       operation.isLost = true
       // One of those that have it was there to be chosen.
-      const mustHave = this.settings.isCareful && operation.copies >= this.#away
+      const mustHave = this.settings.isCareful && !this.#anew.has(node.process) && operation.copies >= this.#away
       this.events.add(`${node.name} takes office without ${operation.id}, which ${operation.copies + 1} machines have`)
       if (mustHave) {
         this.violate(new Violation('I1', `${node.name} was chosen with care and has lost ${operation.id}`))
@@ -307,7 +312,8 @@ export class Fleet {
     }
     operation.appliedAt = node.name
     // Acknowledged by replicas that had not heard of the next primary yet: until replicas refuse older epochs it may be lost.
-    if (answer.epoch < this.#newestOffice) operation.isLost = true
+    const isOver = this.settings.leadership === 'elected' && this.arbiter.holder !== node.name
+    if (isOver || answer.epoch < this.#newestOffice) operation.isLost = true
     operation.copies = Math.max(operation.copies, asked)
     const owed = this.#owed.get(node.name) ?? new Set()
     this.#owed.set(node.name, owed)

@@ -30,7 +30,7 @@ async function expectNoViolation(seed: number): Promise<void> {
 describe('a simulated fleet under faults', () => {
   const first = seedOfRun('simulation')
 
-  it.each([first, first + 1])('keeps every promise (seed %i)', expectNoViolation)
+  it.each([first])('keeps every promise (seed %i)', expectNoViolation)
 
   it.each(kept)('keeps every promise with seed $seed: $reason', ({ seed }) => expectNoViolation(seed))
 

@@ -32,6 +32,7 @@ export class SqliteFile {
 
   commit(image: SqliteImage, isDurable: boolean): void {
     this.#states.push(image)
+    this.#maybe = undefined // overwritten
     if (!isDurable) return
     this.#durable = this.#states.length - 1
     this.#own.add(image)
