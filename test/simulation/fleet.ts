@@ -63,8 +63,6 @@ export class Fleet {
   /** Machines that could not be asked when the primary was chosen last. */
   #away = 0
   #newestOffice = 0
-  /** Processes whose log did not say how far their file had really come, so that no choice could know. */
-  readonly #anew = new Set<SimProcess>()
 
   constructor(parts: FleetParts) {
     const { settings, time, chance, events } = parts
@@ -152,10 +150,7 @@ export class Fleet {
         },
         onStopped: (stopped, error) => this.#stopped(stopped, error),
         onReplace: (replica, before, after, report) => this.#replaced(replica, before, after, report),
-        onHistoryRestarted: (primary) => {
-          this.#anew.add(primary.process)
-          events.add(`${primary.name} begins its history anew`)
-        },
+        onHistoryRestarted: (primary) => events.add(`${primary.name} begins its history anew`),
         commitFault: (primary) => this.#commitFault(primary),
       })
       this.#nodes.set(name, node)
@@ -287,7 +282,7 @@ export class Fleet {
       if (operation.copies === 0 || operation.isLost || state.has(operation.id)) continue
       operation.isLost = true
       // One of those that have it was there to be chosen.
-      const mustHave = this.settings.isCareful && !this.#anew.has(node.process) && operation.copies >= this.#away
+      const mustHave = this.settings.isCareful && operation.copies >= this.#away
       this.events.add(`${node.name} takes office without ${operation.id}, which ${operation.copies + 1} machines have`)
       if (mustHave) {
         this.violate(new Violation('I1', `${node.name} was chosen with care and has lost ${operation.id}`))

@@ -3,6 +3,7 @@
  */
 import type { Clock } from '../../packages/core/src/base/clock.ts'
 import type { CommittedWrite, LocalResolve, LocalWrite, ResolvedWrite } from '../../packages/core/src/engine/engine.ts'
+import { SeedMarker } from '../../packages/core/src/engine/embedded/seed-marker.ts'
 import { ClusterError } from '../../packages/core/src/errors/cluster-error.ts'
 import type { DivergenceReport } from '../../packages/core/src/divergence/divergence-report.ts'
 import { DivergenceStore } from '../../packages/core/src/divergence/divergence-store.ts'
@@ -60,6 +61,7 @@ export class SimDatabase implements StreamableDatabase {
   readonly procedures = new ProcedureTable()
   readonly log: TransactionLog
   readonly reports: DivergenceStore
+  readonly marker: SeedMarker
   primary: SimPrimary | undefined
   replica: SimReplica | undefined
   readonly #parts: SimDatabaseParts
@@ -72,6 +74,7 @@ export class SimDatabase implements StreamableDatabase {
     for (const file of disk.list('spool.sweep', SPOOL_DIRECTORY))
       disk.remove('spool.sweep', `${SPOOL_DIRECTORY}/${file}`)
     this.log = TransactionLog.open({ disk, directory: LOG_DIRECTORY, options: logOptions, clock })
+    this.marker = new SeedMarker(disk, DIRECTORY)
     this.reports = new DivergenceStore(disk, DIRECTORY, () => undefined)
     this.tracker = new PositionTracker({
       database: name,
@@ -99,12 +102,12 @@ export class SimDatabase implements StreamableDatabase {
     this.replica = new SimReplica({
       ...this.#common(),
       disk: this.#parts.disk,
+      spoolDirectory: SPOOL_DIRECTORY,
       onEpochs: (table) => this.#parts.onEpochs(table),
       onProgress: () => this.#parts.onProgress(),
       onDiverged: () => this.#parts.onRestartStream(),
       onStopped: (error) => this.#parts.onStopped(error),
       reports: this.reports,
-      directory: DIRECTORY,
       sabotage: this.#parts.sabotage,
       onReplace: (before, after, report) => this.#parts.onReplace(before, after, report),
     })
@@ -208,6 +211,6 @@ export class SimDatabase implements StreamableDatabase {
 
   #common() {
     const { name, process, clock } = this.#parts
-    return { database: name, process, clock, log: this.log, tracker: this.tracker }
+    return { database: name, process, clock, log: this.log, marker: this.marker, tracker: this.tracker }
   }
 }

@@ -13,6 +13,7 @@ import {
   commitBatch,
 } from '../../packages/core/src/engine/embedded/commit-pipeline.ts'
 import type { CommittedWrite, LocalResolve, LocalWrite, ResolvedWrite } from '../../packages/core/src/engine/engine.ts'
+import type { SeedMarker } from '../../packages/core/src/engine/embedded/seed-marker.ts'
 import { ClusterError } from '../../packages/core/src/errors/cluster-error.ts'
 import type { TransactionLog } from '../../packages/core/src/log/transaction-log.ts'
 import { NO_CHECKSUM } from '../../packages/core/src/position/checksum.ts'
@@ -30,6 +31,7 @@ import { RequestLedger } from '../../packages/core/src/write/request-ledger.ts'
 import { WriteQueue } from '../../packages/core/src/write/write-queue.ts'
 import type { Sabotage } from './sabotage.ts'
 import type { SimProcess } from './sim-process.ts'
+import { standingOf } from './sim-standing.ts'
 import { SqliteImage } from './sqlite-image.ts'
 import { VirtualApplier } from './virtual-applier.ts'
 import { VirtualCapture } from './virtual-capture.ts'
@@ -40,6 +42,7 @@ export interface SimPrimaryParts {
   readonly process: SimProcess
   readonly clock: Clock
   readonly log: TransactionLog
+  readonly marker: SeedMarker
   readonly tracker: PositionTracker
   readonly procedures: ProcedureTable
   readonly requestIds: RequestIdSource
@@ -222,12 +225,13 @@ export class SimPrimary {
 
 /** Everything between opening the file and the first commit. */
 function begin(parts: SimPrimaryParts, epoch: Epoch, afterCapture: () => void): VirtualCapture {
-  const { log, process, clock, nodeId } = parts
+  const { log, marker, process, clock, nodeId } = parts
   const { file } = process.machine
   const common = { file, nodeId, nowMs: () => clock.nowMs(), afterCapture }
   const captureFrom = (position: Position, image: SqliteImage) => new VirtualCapture({ ...common, position, image })
   if (file.current.isEmpty) create(parts)
-  const known = log.tail.position.txid === 0n ? undefined : log.findChecksum(file.current.checksum)
+  file.sync()
+  const known = standingOf(file, log, marker)
   if (known !== undefined) {
     applyLogged(parts, known)
     const { position } = log.tail

@@ -11,7 +11,7 @@ import { ApplyPipeline } from '../../packages/core/src/engine/embedded/apply-pip
 import type { DivergenceReport } from '../../packages/core/src/divergence/divergence-report.ts'
 import type { DivergenceStore } from '../../packages/core/src/divergence/divergence-store.ts'
 import { findParting, reportParting } from '../../packages/core/src/engine/embedded/parting.ts'
-import { SeedMarker } from '../../packages/core/src/engine/embedded/seed-marker.ts'
+import type { SeedMarker } from '../../packages/core/src/engine/embedded/seed-marker.ts'
 import type { PageChecksums } from '../../packages/core/src/ltx/page-checksums.ts'
 import { ClusterError, isClusterError } from '../../packages/core/src/errors/cluster-error.ts'
 import type { Disk } from '../../packages/core/src/files/disk.ts'
@@ -24,6 +24,7 @@ import { type ReceivedSnapshot, SnapshotReceiver } from '../../packages/core/src
 import type { SnapshotIntake, StreamGreeting, StreamReceiver } from '../../packages/core/src/stream/stream-receiver.ts'
 import type { Sabotage } from './sabotage.ts'
 import type { SimProcess } from './sim-process.ts'
+import { standingOf } from './sim-standing.ts'
 import { PAGE_SIZE, type SqliteImage } from './sqlite-image.ts'
 import { VirtualApplier } from './virtual-applier.ts'
 
@@ -32,8 +33,8 @@ export interface SimReplicaParts {
   readonly process: SimProcess
   readonly clock: Clock
   readonly disk: Disk
-  /** Of the database. */
-  readonly directory: string
+  readonly spoolDirectory: string
+  readonly marker: SeedMarker
   readonly reports: DivergenceStore
   readonly sabotage: Sabotage | undefined
   readonly log: TransactionLog
@@ -60,12 +61,10 @@ export class SimReplica implements StreamReceiver {
   #isChanged = false
   /** What was kept of the history that is about to be replaced. */
   #report: DivergenceReport | undefined
-  readonly #marker: SeedMarker
 
   constructor(parts: SimReplicaParts) {
     this.#parts = parts
     this.#epochs = parts.log.epochTable()
-    this.#marker = new SeedMarker(parts.disk, parts.directory)
   }
 
   /** Applies what the log has beyond the file. */
@@ -73,7 +72,7 @@ export class SimReplica implements StreamReceiver {
     const { log, process, tracker } = this.#parts
     const { file } = process.machine
     if (file.current.isEmpty) return
-    const known = this.#standing()
+    const known = standingOf(file, log, this.#parts.marker)
     if (known === undefined) {
       this.#isChanged = log.tail.position.txid > 0n
       this.#needsSeed = true
@@ -91,20 +90,6 @@ export class SimReplica implements StreamReceiver {
     this.#needsSeed = false
     this.#isReadable = true
     tracker.replace(log.tail)
-  }
-
-  #standing(): Position | undefined {
-    const { log, process } = this.#parts
-    const { checksum } = process.machine.file.current
-    const known = log.tail.position.txid === 0n ? undefined : log.findChecksum(checksum)
-    if (known !== undefined) return known
-    // The last process died between replacing the pages and telling the log.
-    const noted = this.#marker.read()
-    if (noted === undefined || noted.position.checksum !== checksum) return undefined
-    if (noted.epochs.length > 0) log.adoptEpochTable(noted.epochs)
-    log.reset(noted)
-    this.#marker.forget()
-    return noted.position
   }
 
   get isReadable(): boolean {
@@ -152,8 +137,8 @@ export class SimReplica implements StreamReceiver {
   }
 
   beginSnapshot(base?: PageChecksums): SnapshotIntake {
-    const { disk, directory } = this.#parts
-    const receiver = new SnapshotReceiver(disk, `${directory}/spool`, base)
+    const { disk, spoolDirectory } = this.#parts
+    const receiver = new SnapshotReceiver(disk, spoolDirectory, base)
     return {
       data: (chunk) => receiver.data(chunk),
       finish: async () => this.#installOrStop(await receiver.finish()),
@@ -264,7 +249,7 @@ export class SimReplica implements StreamReceiver {
     const image = this.#imageOf(snapshot)
     if (image.checksum !== position.checksum)
       throw new Error(`a snapshot of ${formatPosition(position)} has another checksum`)
-    this.#marker.note({ ...at, epochs: this.#epochs })
+    this.#parts.marker.note({ ...at, epochs: this.#epochs })
     process.passing('before-apply')
     onReplace(file.current, image, this.#isChanged ? 'copy' : this.#report)
     file.replace(image)
@@ -272,7 +257,7 @@ export class SimReplica implements StreamReceiver {
     log.reset(at)
     disk.remove('seed.remove-spool', snapshot.databaseFile)
     this.#pipeline = this.#newPipeline(this.#newApplier(position))
-    this.#marker.forget()
+    this.#parts.marker.forget()
     this.#isChanged = false
     this.#report = undefined
     this.#needsSeed = false

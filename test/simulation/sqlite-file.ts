@@ -48,6 +48,11 @@ export class SqliteFile {
     this.#maybe = image
   }
 
+  /** The WAL is synced. */
+  sync(): void {
+    this.#durable = this.#states.length - 1
+  }
+
   /** Everything is synced and copied back, the WAL begins anew. */
   checkpoint(): void {
     this.#states = [this.current]

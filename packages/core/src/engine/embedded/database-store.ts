@@ -185,16 +185,12 @@ export class DatabaseStore {
     }
   }
 
-  /** Where the file stands. When the last process died between replacing its pages and telling the log, does the rest. */
+  /** Where the file stands, a seed that was left half in place included. */
   async #findStanding(question: StandingQuestion): ReturnType<typeof findStanding> {
     const found = await findStanding(question)
     if (found.standing.kind === 'known') return found
-    const noted = this.marker.read()
-    if (noted === undefined || noted.position.checksum !== found.checksums.checksum) return found
-    if (noted.epochs.length > 0) this.log.adoptEpochTable(noted.epochs)
-    this.log.reset(noted)
-    this.marker.forget()
-    return { standing: { kind: 'known', position: noted.position }, checksums: found.checksums }
+    const position = this.marker.finish(this.log, found.checksums.checksum)
+    return position === undefined ? found : { standing: { kind: 'known', position }, checksums: found.checksums }
   }
 
   /**

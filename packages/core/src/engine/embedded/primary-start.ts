@@ -1,7 +1,7 @@
 /**
  * From where the file of a primary stands to its first commit, under the write lock.
  *
- * Order: the guards begin (from here on no uncaptured frame can be overwritten) · commits that the log does not have are
+ * Order: the guards begin (from here on no uncaptured frame can be overwritten) · the WAL is synced · commits that the log does not have are
  * captured and logged, durably · the start of the epoch is recorded durably · the capture stands at the end of the WAL.
  *
  * Commits that the log does not have were not announced, or were announced and lost with the unsynced end of the log, when power
@@ -55,6 +55,8 @@ export function startPrimary(parts: StartParts, file: OpenFile, standing: Standi
   const guards = new WalGuards([file.connect(), file.connect()])
   try {
     guards.open()
+    // What this node applied as a replica may be in the page cache only: until now its log vouched for it, and a primary's does not.
+    file.files.disk.dataSyncNow('primary.sync-wal', file.files.walFd)
     return { file, guards, capture: new Start(parts, file, guards).begin(standing) }
   } catch (error) {
     guards.close()

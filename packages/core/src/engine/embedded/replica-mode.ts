@@ -10,7 +10,7 @@
  * Divergence (I10): what only this node has is kept in a report (parting.ts), durable before anything of it is given up; then the
  * database is seeded again. It never continues. So is one whose pages do not give a record's checksum, or whose file was changed
  * behind its log. A failing disk is no divergence: the database stops.
- * Order of seeding: report → marker → pages → epoch table → log → marker forgotten. The table goes first: once the log knows the
+ * Order of seeding: report → marker → pages, durable → epoch table → log → marker forgotten. The table goes first: once the log knows the
  * state of the file nobody asks the marker any more.
  * After a crash: see `recovery.ts`; a spool file is garbage and is removed at the next start; the marker (seed-marker.ts) says what
  * a half-seeded database is.
@@ -433,6 +433,8 @@ export class ReplicaMode implements StreamReceiver {
     store.marker.note({ ...at, epochs: this.#epochs })
     if (isInPlace) {
       await replacePages(applying.applier, snapshot, store.options.disk)
+      // No log vouches for these pages: durable before the old log goes.
+      await store.options.disk.dataSync('seed.sync-wal', store.file.files.walFd)
       this.#resetLog(at)
       this.#applying = { ...applying, pipeline: this.#newPipeline(applying.applier) }
       store.options.disk.remove('seed.remove-spool', snapshot.databaseFile)

@@ -9,10 +9,10 @@
  */
 import path from 'node:path'
 import type { Disk } from '../../files/disk.ts'
-import type { LogTail } from '../../log/transaction-log.ts'
-import { formatChecksum, parseChecksum } from '../../position/checksum.ts'
+import type { LogTail, TransactionLog } from '../../log/transaction-log.ts'
+import { type Checksum, formatChecksum, parseChecksum } from '../../position/checksum.ts'
 import { epoch, type EpochStart, type EpochTable } from '../../position/epoch.ts'
-import { formatPosition, parsePosition } from '../../position/position.ts'
+import { formatPosition, parsePosition, type Position } from '../../position/position.ts'
 import { formatTxid, parseTxid } from '../../position/txid.ts'
 
 export interface NotedSeed extends LogTail {
@@ -47,6 +47,20 @@ export class SeedMarker {
     const epochs = lines.slice(0, -1).map(parseStart)
     if (position === undefined || lines.at(-1) !== '' || !epochs.every((start) => start !== undefined)) return undefined
     return { position, epoch: epoch(Number(epochText)), epochs }
+  }
+
+  /**
+   * The last process died between replacing the pages and telling the log: does the rest.
+   * @param checksum of the database as it stands
+   * @returns where it stands; `undefined` when it was not so
+   */
+  finish(log: TransactionLog, checksum: Checksum): Position | undefined {
+    const noted = this.read()
+    if (noted === undefined || noted.position.checksum !== checksum) return undefined
+    if (noted.epochs.length > 0) log.adoptEpochTable(noted.epochs)
+    log.reset(noted)
+    this.forget()
+    return noted.position
   }
 
   forget(): void {
