@@ -2,13 +2,12 @@
  * `litefleet divergence list|show|export|replay`: what a node had that the cluster's history has not, kept in its data directory before it
  * was seeded again.
  */
-import { ClusterError, formatTxid } from '@litefleet/core'
+import { ClusterError } from '@litefleet/core'
 import {
-  type DivergentRequest,
   findReports,
-  operationToJson,
   readReportedReplays,
   readReportedRequests,
+  requestToJson,
   type StoredReport,
 } from '@litefleet/core/peer'
 import type { Command } from 'commander'
@@ -57,7 +56,7 @@ Examples:
     .action((id: string, flags: ReportFlags & { json: boolean }) => {
       const stored = reportOf(id, flags)
       const requests = readReportedRequests(stored)
-      const json = { ...reportJson(summary(stored)), requests: requests.map(requestJson) }
+      const json = { ...reportJson(summary(stored)), requests: requests.map(requestToJson) }
       terminal.out(flags.json ? JSON.stringify(json, null, 2) : formatReport(summary(stored), requests))
     })
   reportCommand(divergence, 'export', 'Write the transactions of a report as LTX files, its requests as JSON lines')
@@ -112,16 +111,4 @@ function reportOf(id: string, flags: ReportFlags): StoredReport {
 
 function summary(stored: StoredReport): ReportSummary {
   return { ...stored, replays: readReportedReplays(stored) }
-}
-
-function requestJson(request: DivergentRequest): object {
-  const { txid, epoch, committedAtMs, requestId, idempotencyKey, operation } = request
-  return {
-    txid: formatTxid(txid),
-    epoch,
-    committedAt: new Date(committedAtMs).toISOString(),
-    requestId: requestId ?? null,
-    idempotencyKey: idempotencyKey ?? null,
-    operation: operation === undefined ? null : operationToJson(operation),
-  }
 }

@@ -3,7 +3,7 @@
  * here follows core's insides.
  */
 export { findReports, readReportedReplays, readReportedRequests } from './divergence/stored-reports.ts'
-export { REPLAY_FILE, replayLine, reportToJson } from './divergence/divergence-report.ts'
+export { REPLAY_FILE, replayLine, reportToJson, requestToJson } from './divergence/divergence-report.ts'
 export { epochOf } from './position/epoch.ts'
 export { operationToJson } from './request/plain-json.ts'
 export { sendResolve, sendWrite } from './forward/unary-client.ts'

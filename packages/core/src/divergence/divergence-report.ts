@@ -136,15 +136,20 @@ export function decodeReport(bytes: Buffer, file: string): DivergenceReport {
 
 /** One line of `requests.jsonl`, without its end. */
 export function encodeRequestLine(request: DivergentRequest): string {
+  return JSON.stringify(requestToJson(request))
+}
+
+/** A request as `requests.jsonl` holds it and the command line prints it. */
+export function requestToJson(request: DivergentRequest): object {
   const { txid, epoch, committedAtMs, requestId, idempotencyKey, operation } = request
-  return JSON.stringify({
+  return {
     txid: formatTxid(txid),
     epoch,
     committedAt: new Date(committedAtMs).toISOString(),
     requestId: requestId ?? null,
     idempotencyKey: idempotencyKey ?? null,
     operation: operation === undefined ? null : operationToJson(operation),
-  })
+  }
 }
 
 /** @throws CORRUPT_DATA naming the file */
