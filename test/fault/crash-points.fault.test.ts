@@ -9,9 +9,9 @@
 import { rmSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
-import { type CrashPoint, crashPointsOf, crashRule, drawn, merged, nameOf } from '../support/crash-points.ts'
-import type { SeenOperation } from '../support/fault-disk.ts'
+import { type CrashPoint, crashPointsOf, crashRule, drawn, nameOf } from '../support/crash-points.ts'
 import { commitAndDie } from '../support/foreign-program.ts'
+import { operationsByPhase } from '../support/operations-by-phase.ts'
 import { ProcessCluster } from '../support/process-cluster.ts'
 import type { ProcessNode } from '../support/process-node.ts'
 import { Random, seedOfRun } from '../support/random.ts'
@@ -46,7 +46,7 @@ test.each([
       timeoutsMs: [400, 30_000],
     })
     writes.start()
-    const { working, closing, starting } = await watch(cluster, index, writes)
+    const { working, closing, starting } = await operationsByPhase(cluster, index, writes)
     const points = [
       ...crashPointsOf(working, random, OCCURRENCES_MAX).map((point) => ({ phase: 'working', point })),
       ...crashPointsOf(closing, random, 2).map((point) => ({ phase: 'closing', point })),
@@ -120,23 +120,6 @@ test.each([
   await cluster.node(1).run(NAME, 'DELETE FROM entry WHERE id = 1')
   await cluster.expectEqual(1)
 })
-
-/** What a node does with its disk while it works, closes, and starts after a close and after a kill. */
-async function watch(cluster: ProcessCluster, index: number, writes: TrackedWrites) {
-  await cluster.node(index).operations({ forget: true })
-  const has = async (prefix: string): Promise<boolean> =>
-    (await cluster.node(index).operations()).some(({ operation }) => operation.startsWith(prefix))
-  await expect.poll(() => has('log.prune'), { timeout: FIRES_WITHIN_MS, interval: 100 }).toBe(true)
-  const working = await cluster.node(index).operations({ forget: true })
-  const closing = await cluster.node(index).stop()
-  const afterStop = await (await cluster.startNode(index)).operations()
-  await writes.progress(5)
-  await cluster.node(index).kill()
-  const afterKill = await (await cluster.startNode(index)).operations()
-  // What a node does while it works it may also do once more while it closes, or not.
-  const isOfClosing = (seen: SeenOperation): boolean => !working.some(({ operation }) => operation === seen.operation)
-  return { working, closing: closing.filter(isOfClosing), starting: merged(afterStop, afterKill) }
-}
 
 /** Answers whether the node came to that point. */
 async function dieAt(cluster: ProcessCluster, index: number, phase: string, point: CrashPoint): Promise<boolean> {

@@ -7,8 +7,9 @@
  * What may be lost: a write whose caller was told that its outcome is unknown. Nothing that was acknowledged.
  */
 import { expect, test } from 'vitest'
-import { drawn, merged } from '../support/crash-points.ts'
+import { drawn } from '../support/crash-points.ts'
 import { type FaultEffect, type FaultRule, GROWING, type SeenOperation, SYNCING } from '../support/fault-disk.ts'
+import { operationsByPhase } from '../support/operations-by-phase.ts'
 import { ProcessCluster } from '../support/process-cluster.ts'
 import type { ProcessNode } from '../support/process-node.ts'
 import { Random, seedOfRun } from '../support/random.ts'
@@ -43,7 +44,7 @@ test.each([
   })
   writes.start()
   await writes.progress(5)
-  const { working, closing, starting } = await watch(cluster, index, writes)
+  const { working, closing, starting } = await operationsByPhase(cluster, index, writes)
   const ways: string[] = []
   for (const rule of rulesOf(working, random, WORKING)) {
     const node = cluster.node(index)
@@ -86,21 +87,6 @@ test.each([
   const expected = ['stopped', 'still-stopped', 'resumed', 'log-cut', 'retention', 'leadership']
   expect(cluster.warningsOf().filter(({ name }) => !expected.includes(name))).toEqual([])
 })
-
-async function watch(cluster: ProcessCluster, index: number, writes: TrackedWrites) {
-  await cluster.node(index).operations({ forget: true })
-  const has = async (prefix: string): Promise<boolean> =>
-    (await cluster.node(index).operations()).some(({ operation }) => operation.startsWith(prefix))
-  await expect.poll(() => has('log.prune'), { timeout: WAIT_MS, interval: 100 }).toBe(true)
-  const working = await cluster.node(index).operations({ forget: true })
-  const closing = await cluster.node(index).stop()
-  const afterStop = await (await cluster.startNode(index)).operations()
-  await writes.progress(5)
-  await cluster.node(index).kill()
-  const afterKill = await (await cluster.startNode(index)).operations()
-  const isOfClosing = (seen: SeenOperation): boolean => !working.some(({ operation }) => operation === seen.operation)
-  return { working, closing: closing.filter(isOfClosing), starting: merged(afterStop, afterKill) }
-}
 
 /** One way to fail for each operation, drawn. */
 function rulesOf(seen: readonly SeenOperation[], random: Random, most?: number): readonly FaultRule[] {
