@@ -7,8 +7,8 @@
  * - Otherwise every page is hashed, and the rolling checksum tells where the file stands,
  *   because a published version always ends at a record boundary. The log may be ahead of it; what is then missing is applied
  *   by the caller. A checksum that no record has means commits that died before they were logged, or another history. When the
- *   WAL still holds the newest record, or the file without its WAL is as the log left it, the WAL holds what came after; hashing
- *   the database as of that record proves that nothing else is different.
+ *   WAL still holds the newest record, or follows the one that held it, or leads through the state that the log ends with
+ *   (state-in-wal.ts), it holds what came after; hashing the database as of that record proves that nothing else is different.
  *
  * Relies on: the caller holds the write lock until it has decided; the log's torn tail was cut before.
  */
@@ -25,6 +25,7 @@ import type { PageChecksums } from '../../ltx/page-checksums.ts'
 import { type Position, samePosition } from '../../position/position.ts'
 import { hashPages } from '../../snapshot/page-hasher.ts'
 import { packPageMap, type PinnedPages } from '../../snapshot/page-source.ts'
+import { findStateInWal } from './state-in-wal.ts'
 
 export type Standing =
   /** The database is in this state of the log. */
@@ -43,7 +44,7 @@ export type Standing =
 export interface Continuation {
   /** Right after the newest record. */
   readonly cursor: WalCursor
-  /** The WAL, or the one that this one follows, held that record: the node that wrote it is this one. */
+  /** The WAL, or the one that this one follows, held that record: the node that wrote it is this one, as a primary. */
   readonly isOwnRecord: boolean
   /**
    * The page checksums of the database as of the newest record, which they prove. `undefined` when it cannot be looked at any
@@ -76,38 +77,49 @@ export async function findStanding(
   if (position !== undefined && samePosition(position, log.tail.position)) {
     return { standing: { kind: 'known', position }, checksums }
   }
-  const continuation = await findContinuation(question, inFile)
+  const continuation = await findContinuation(question, inFile, position === undefined)
   // As it once was: because the file is behind the log, or because commits after the newest record brought that state back.
   const isLater = typeof continuation !== 'string' && continuation.isOwnRecord && continuation.before !== undefined
   if (position !== undefined && !isLater) return { standing: { kind: 'known', position }, checksums }
   return { standing: { kind: 'unknown', now: checksums, continuation }, checksums }
 }
 
-/** Looks for the newest record's place: in the WAL, or as the state of the file without it. */
+/**
+ * Looks for the newest record's place: in the WAL, where the record itself names it, or as the state of the database.
+ * @param isLost the log has no state like this one, so it is worth looking through the whole WAL
+ */
 async function findContinuation(
   { files, log, pageSize }: StandingQuestion,
   inFile: number,
+  isLost: boolean,
 ): Promise<Continuation | BrokenReason> {
   const { databaseFd, walFd } = files
-  const stateAt = async (pageCount: number, frame: number): Promise<PageChecksums | undefined> => {
+  const wanted = log.tail.position.checksum
+  const stateAt = (pageCount: number, frame: number): Promise<PageChecksums | undefined> => {
     const wal = packPageMap(livePageMap(files, frame, 0))
-    const state = await undefinedIfCorrupt(hashPages({ databaseFd, walFd, pageSize, pageCount, wal }))
-    return state?.checksum === log.tail.position.checksum ? state : undefined
+    return undefinedIfCorrupt(hashPages({ databaseFd, walFd, pageSize, pageCount, wal }))
   }
   const lastRecord = newestRecord(log)
   const continuity = openCursor(files, lastRecord, pageSize)
   if (lastRecord !== undefined && continuity.kind === 'continues') {
-    const before = await stateAt(lastRecord.commit, continuity.cursor.frame)
+    const state = await stateAt(lastRecord.commit, continuity.cursor.frame)
+    const before = state?.checksum === wanted ? state : undefined
     return { cursor: continuity.cursor, isOwnRecord: true, before }
   }
   const reason = continuity.kind === 'broken' ? continuity.reason : 'no-record'
   const header = headerNow(files)
   if (header.mxFrame === 0) return reason
-  const before = await stateAt(inFile, 0)
-  if (before === undefined) return reason
   // SQLite counts the first salt up when it restarts a WAL: the record was captured from the generation before this one.
   const isOwnRecord = lastRecord !== undefined && header.salt1 === (lastRecord.header.walSalt1 + 1) >>> 0
-  return { cursor: cursorAtStart(header), isOwnRecord, before }
+  if (!isOwnRecord && !isLost) return reason
+  const state = await stateAt(inFile, 0)
+  if (state === undefined) return reason
+  if (isOwnRecord) {
+    // All frames of this generation came after the record.
+    return state.checksum === wanted ? { cursor: cursorAtStart(header), isOwnRecord, before: state } : reason
+  }
+  const found = await undefinedIfCorrupt(findStateInWal(files, state, header, wanted))
+  return found === undefined ? reason : { cursor: found.cursor, isOwnRecord, before: found.checksums }
 }
 
 function newestRecord(log: TransactionLog): LtxRecord | undefined {
