@@ -5,8 +5,8 @@
  * event loop from waiting for that, a sync is started in the thread pool every few MiB, and a full segment may grow to
  * twice its size meanwhile. A record larger than a segment begins a new one.
  * Promises: `append` takes all entries or none. A sync that fails is final, because the kernel may have dropped the bytes
- * and will not say so twice: the file is cut back to what is known to be durable, and from then on everything here throws
- * `STORAGE_FAILED`. So it does after an append that failed and could not be taken back.
+ * and will not say so twice: they are written once more, so that the next sync speaks of them, or else cut off; and from then on
+ * everything here throws `STORAGE_FAILED`. So it does after an append that failed and could not be taken back.
  */
 import { assert } from '../base/assert.ts'
 import { ClusterError } from '../errors/cluster-error.ts'
@@ -214,6 +214,14 @@ export class LogAppender {
 
   #failSync(segment: Segment, error: unknown): void {
     this.fail(error)
+    try {
+      segment.rewriteUnsynced()
+    } catch {
+      this.#cutUnsynced(segment)
+    }
+  }
+
+  #cutUnsynced(segment: Segment): void {
     try {
       segment.cutUnsynced()
     } catch {

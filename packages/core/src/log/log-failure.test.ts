@@ -2,13 +2,15 @@
 import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { ClusterError } from '../errors/cluster-error.ts'
 import { type Disk, realDisk } from '../files/disk.ts'
+import type { LtxRecord } from '../ltx/ltx-record.ts'
 import { type DiskCall, interceptedDisk, writeHalf } from './test-support/intercepted-disk.ts'
 import { bytesOf, entriesOf, FIRST_EPOCH, openLog, readAll } from './test-support/log-fixture.ts'
 import { PowerCutDisk } from './test-support/power-cut-disk.ts'
 import { RecordChain } from './test-support/record-chain.ts'
+import type { TransactionLog } from './transaction-log.ts'
 
 let directory = ''
 beforeEach(() => {
@@ -134,39 +136,82 @@ test('an append that failed and cannot be taken back stops the log until it is o
   await again.close()
 })
 
-test.for(['sync', 'syncNow'] as const)(
-  'a %s that fails is final: what was not durable is forgotten, not trusted',
-  async (way) => {
+describe.for(['sync', 'syncNow'] as const)('a %s that fails is final', (way) => {
+  /** Two records that are durable, then two whose sync fails once; `also` fails as well from then on. */
+  async function failSync(
+    also?: string,
+  ): Promise<{ log: TransactionLog; records: LtxRecord[]; rewritten: () => number }> {
     let isBroken = false
+    let rewritten = 0
     const disk = ruled((call) => {
-      if (!isBroken || call.operation !== 'log.sync') return undefined
+      if (call.operation === 'log.rewrite') rewritten++
+      if (!isBroken || (call.operation !== 'log.sync' && call.operation !== also)) return undefined
       return () => (call.method === 'dataSync' ? Promise.reject(diskFull) : fail())
     })
     const log = openLog(directory, { disk })
-    const chain = new RecordChain()
-    const durable = chain.take(2)
-    log.append(entriesOf(durable))
+    const records = new RecordChain().take(4)
+    log.append(entriesOf(records.slice(0, 2)))
     await log.sync()
     expect(log.syncedTail).toEqual(log.tail)
-    log.append(entriesOf(chain.take(2)))
+    log.append(entriesOf(records.slice(2)))
     isBroken = true
     if (way === 'sync') await expect(log.sync()).rejects.toBe(diskFull)
     else expect(() => log.syncNow()).toThrow(diskFull)
     isBroken = false
+    return { log, records, rewritten: () => rewritten }
+  }
+
+  test('and what was not durable is written once more, to be durable when it is opened again', async () => {
+    const { log, records, rewritten } = await failSync()
     await expect(log.sync()).rejects.toEqual(storageFailed)
     expect(() => log.syncNow()).toThrow(storageFailed)
-    expect(() => log.append(entriesOf(chain.take(1)))).toThrow(storageFailed)
-    expect(log.syncedTail.position).toEqual(durable[1]!.postApply)
+    expect(() => log.append(entriesOf(records.slice(3)))).toThrow(storageFailed)
+    expect(log.syncedTail.position).toEqual(records[1]!.postApply)
+    expect(rewritten()).toBe(1)
+    expect(readAll(log)).toEqual(bytesOf(records))
     await log.close()
     const again = openLog(directory)
-    expect(readAll(again)).toEqual(bytesOf(durable))
+    expect(readAll(again)).toEqual(bytesOf(records))
+    expect(again.syncedTail).toEqual(again.tail)
     expect(again.recovery.cutBytes).toBe(0)
     await again.close()
-  },
-)
+  })
 
-test('after a failed sync the tail is still read from memory, and never called gone or diverged', async () => {
-  const disk = ruled((call) => (call.method === 'dataSync' ? () => Promise.reject(diskFull) : undefined))
+  test('and what was not durable and cannot be written again is forgotten, not trusted', async () => {
+    const { log, records } = await failSync('log.rewrite')
+    expect(log.syncedTail.position).toEqual(records[1]!.postApply)
+    await log.close()
+    const again = openLog(directory)
+    expect(readAll(again)).toEqual(bytesOf(records.slice(0, 2)))
+    expect(again.recovery.cutBytes).toBe(0)
+    await again.close()
+  })
+})
+
+test('a sync that fails while a log is opened is not taken for done by the next opening', async () => {
+  const records = new RecordChain().take(2)
+  const log = openLog(directory)
+  log.append(entriesOf(records))
+  await log.close()
+  const written: string[] = []
+  let isBroken = true
+  const disk = ruled((call) => {
+    written.push(`${call.operation} ${call.method}`)
+    return isBroken && call.operation === 'log.sync' ? fail : undefined
+  })
+  expect(() => openLog(directory, { disk })).toThrow(diskFull)
+  expect(written.slice(written.lastIndexOf('log.sync dataSyncNow'))).toContain('log.rewrite write')
+  isBroken = false
+  const again = openLog(directory, { disk })
+  expect(readAll(again)).toEqual(bytesOf(records))
+  await again.close()
+})
+
+test('after a failed sync of what cannot be written again the tail is read from memory, and never called gone or diverged', async () => {
+  const disk = ruled((call) => {
+    if (call.operation === 'log.rewrite') return fail
+    return call.method === 'dataSync' ? () => Promise.reject(diskFull) : undefined
+  })
   const records = new RecordChain().take(3)
   for (const tailCacheBytes of [0, 64 * 1024]) {
     const log = openLog(path.join(directory, String(tailCacheBytes)), { disk, tailCacheBytes })

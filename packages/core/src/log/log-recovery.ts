@@ -92,6 +92,20 @@ function readSegmentHeader(disk: Disk, file: string): SegmentHeader | undefined 
   }
 }
 
+/** When it throws, whoever opens the log next can trust the sync that then succeeds. */
+function syncOrRewrite(segment: Segment): void {
+  try {
+    segment.syncNow()
+  } catch (error) {
+    try {
+      segment.rewriteUnsynced()
+    } catch {
+      // The disk fails in every way: the first error says so.
+    }
+    throw error
+  }
+}
+
 class Recovery {
   readonly segments: Segment[] = []
   cutBytes = 0
@@ -142,7 +156,7 @@ class Recovery {
       segment.truncate(segment.bytes, segment.index.count, segment.end)
     }
     // Also without a cut: what a killed process wrote may be in the page cache only.
-    segment.syncNow()
+    syncOrRewrite(segment)
     return lastHeader
   }
 

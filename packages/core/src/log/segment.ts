@@ -6,6 +6,7 @@
  * never closed under a running `fdatasync`: its number could be another file's by then.
  */
 import path from 'node:path'
+import { ClusterError } from '../errors/cluster-error.ts'
 import type { Disk } from '../files/disk.ts'
 import type { LtxRecord } from '../ltx/ltx-record.ts'
 import type { Epoch } from '../position/epoch.ts'
@@ -22,6 +23,8 @@ import {
 } from './segment-format.ts'
 import { SegmentIndex } from './segment-index.ts'
 import type { TailCache } from './tail-cache.ts'
+
+const REWRITE_BYTES = 1024 * 1024
 
 /** One record and the epoch of the primary that wrote it. */
 export interface LogEntry {
@@ -170,6 +173,20 @@ export class Segment {
     this.#syncedBytes = Math.min(this.#syncedBytes, bytes)
     this.#end = end
     this.index.truncate(count)
+  }
+
+  /**
+   * Writes once more what was never synced, after a sync that failed: the kernel may take those pages for clean, and would say at the next
+   * sync that all is well. Throws with a part of it written.
+   */
+  rewriteUnsynced(): void {
+    const buffer = Buffer.allocUnsafe(Math.min(REWRITE_BYTES, this.#bytes - this.#syncedBytes))
+    for (let at = this.#syncedBytes; at < this.#bytes; at += buffer.length) {
+      const length = Math.min(buffer.length, this.#bytes - at)
+      if (!this.read(buffer, at, length))
+        throw new ClusterError('STORAGE_FAILED', `${this.file} ends before byte ${at + length}`)
+      this.#disk.write('log.rewrite', this.fd(), buffer, 0, length, at)
+    }
   }
 
   /** Cuts off the file what was never synced, and only there: the index goes on speaking of it. */

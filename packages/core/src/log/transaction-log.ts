@@ -285,7 +285,7 @@ export class TransactionLog {
   }
 
   #startAfter(damaged: Txid): void {
-    // After a failed sync the unsynced bytes were cut off the file: missing, not damaged.
+    // After a failed sync the unsynced bytes may have been cut off the file: missing, not damaged.
     this.#appender.requireUsable()
     const position = { txid: damaged, checksum: this.#checksumAt(damaged) }
     this.#start = { position, epoch: epochOf(this.#epochs.table, damaged) }
