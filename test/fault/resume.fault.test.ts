@@ -60,6 +60,23 @@ test.each<{ operation: string; errno: string; more?: Partial<FaultRule> }>([
   },
 )
 
+test('a replica that starts without room for what its log holds serves what it has, and goes on by itself', async () => {
+  await using cluster = await startWithRows()
+  const full = { operation: 'apply.write-frames', effect: { kind: 'fail', errno: 'ENOSPC' }, times: 'always' } as const
+  await cluster.node(1).addFaults(full)
+  await cluster.primary.run(NAME, INSERT, [3000])
+  await expect.poll(() => stateOf(cluster, 1), STOPS).toBe('stopped')
+  await cluster.node(1).kill()
+  const replica = await cluster.startNode(1, {}, { faults: [full] })
+  expect(await stateOf(cluster, 1)).toBe('stopped')
+  expect(await replica.read(NAME, COUNT)).toEqual([[10]])
+  await cluster.primary.run(NAME, INSERT, [3000])
+  await replica.clearFaults()
+  await expect.poll(() => stateOf(cluster, 1), STOPS).toBe('ready')
+  await cluster.expectEqual(1)
+  expect(await replica.read(NAME, COUNT)).toEqual([[12]])
+})
+
 test.each<{ operation: string; errno: string; log?: object; more?: Partial<FaultRule> }>([
   { operation: 'log.append', errno: 'ENOSPC' },
   { operation: 'log.append', errno: 'EIO', more: { times: 3 } },

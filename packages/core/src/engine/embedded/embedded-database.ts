@@ -137,7 +137,7 @@ export class EmbeddedDatabase implements EngineDatabase, StreamableDatabase {
 
   /** Opens as a replica; it may then be without a copy until a snapshot came. */
   async openAsReplica(): Promise<void> {
-    this.#replica = this.#newReplica({ mayGiveUpFile: true })
+    this.#replica = this.#newReplica({ isLasting: true })
     await this.#replica.open()
   }
 
@@ -284,7 +284,7 @@ export class EmbeddedDatabase implements EngineDatabase, StreamableDatabase {
 
   /** The log is ahead of the file: this node was a replica and stopped before it had applied everything. */
   async #openAfterApplying(options: PrimaryModeOptions): Promise<PrimaryMode> {
-    const replica = this.#newReplica({ mayGiveUpFile: false })
+    const replica = this.#newReplica({ isLasting: false })
     await replica.open()
     this.#store.closeFile(await replica.close())
     const primary = await PrimaryMode.open(options)
@@ -301,9 +301,9 @@ export class EmbeddedDatabase implements EngineDatabase, StreamableDatabase {
     throw new ClusterError('NOT_PRIMARY', `database "${this.name}" is a replica's on this node`)
   }
 
-  #newReplica({ mayGiveUpFile }: Pick<ReplicaModeOptions, 'mayGiveUpFile'>): ReplicaMode {
+  #newReplica({ isLasting }: Pick<ReplicaModeOptions, 'isLasting'>): ReplicaMode {
     return new ReplicaMode({
-      mayGiveUpFile,
+      isLasting,
       store: this.#store,
       reports: this.#reports,
       tracker: this.tracker,

@@ -43,8 +43,11 @@ export interface ReplicaModeOptions {
   readonly store: DatabaseStore
   readonly reports: DivergenceStore
   readonly tracker: PositionTracker
-  /** A file that SQLite cannot open any more is moved away, and another one fetched. Else it is refused. */
-  readonly mayGiveUpFile: boolean
+  /**
+   * The node lives on with this mode: a file that SQLite cannot open any more is moved away and fetched anew, and on a disk without room
+   * what is there is served. Else `open` throws.
+   */
+  readonly isLasting: boolean
   /** The database can be read from now on. */
   onReady(): void
   /** It cannot, or not any more, until a snapshot came. */
@@ -84,7 +87,7 @@ export class ReplicaMode implements StreamReceiver {
 
   /** Opens what is on disk and applies what the log has beyond it. Without a usable copy it waits to be seeded. */
   async open(): Promise<void> {
-    const { store, onSeeding } = this.#options
+    const { store, onSeeding, tracker } = this.#options
     if (!store.hasFile()) return onSeeding('there is no copy on this node yet')
     let standing: Standing
     try {
@@ -92,10 +95,19 @@ export class ReplicaMode implements StreamReceiver {
     } catch (error) {
       // A file that was never this node's is somebody's: it is refused, and stays.
       const isOurs = store.log.tail.position.txid > 0n
-      if (!isNoDatabase(error) || !isOurs || !this.#options.mayGiveUpFile) throw error
+      if (!isNoDatabase(error) || !isOurs || !this.#options.isLasting) throw error
       return this.#giveUpFile(error)
     }
-    this.#follow(standing)
+    try {
+      this.#follow(standing)
+    } catch (error) {
+      // No room for what the log has beyond the file: what is there is served, and it is tried again.
+      const applying = this.#applying
+      if (applying === undefined || !isOfDisk(error) || !this.#options.isLasting) throw error
+      const { position } = applying.applier
+      tracker.replace({ position, epoch: epochOf(store.log.epochTable(), position.txid) })
+      this.#stop(error)
+    }
   }
 
   /** After the disk failed: finds out where file and log stand, as at a start, under readers. When it throws it may be tried again. */
@@ -412,8 +424,7 @@ export class ReplicaMode implements StreamReceiver {
     try {
       await this.#install(snapshot)
     } catch (error) {
-      const isOfDisk = isClusterError(error, 'STORAGE_FAILED') || isClusterError(error, 'DATABASE_STOPPED')
-      if (isOfDisk || (isSqliteError(error) && !isBusy(error))) this.#stop(error)
+      if (isOfDisk(error)) this.#stop(error)
       throw error
     }
   }
@@ -477,6 +488,12 @@ function applyLogged(applier: WalApplier, log: TransactionLog, from: Position): 
     applier.checkpoint()
     after = entry.record.postApply
   }
+}
+
+/** The disk refused something; not the content of what is on it. */
+function isOfDisk(error: unknown): boolean {
+  const isOurs = isClusterError(error, 'STORAGE_FAILED') || isClusterError(error, 'DATABASE_STOPPED')
+  return isOurs || (isSqliteError(error) && !isBusy(error))
 }
 
 /** Neither SQLite nor we can make anything of the file, its WAL or its index. */
