@@ -38,6 +38,8 @@ interface Fault {
   readonly leadership?: 'static' | 'elected'
   /** No operator who takes care does that. */
   readonly isCareless?: boolean
+  /** No fault by itself: load, or one that only comes about when something is reached, and is counted then. */
+  readonly isUncounted?: boolean
   /** Brings it about; answers what it did, or nothing when there was nothing to do it to. */
   strike(plan: FaultPlan): string | undefined
 }
@@ -114,7 +116,7 @@ export class FaultPlan {
       const fault = this.chance.weighted(this.#faults)
       const what = fault.strike(this)
       if (what !== undefined) {
-        this.fleet.counts.add(fault.kind)
+        if (fault.isUncounted !== true) this.fleet.counts.add(fault.kind)
         this.fleet.events.add(`FAULT ${fault.kind}: ${what}`)
       }
       this.#later()
@@ -138,6 +140,7 @@ const FAULTS: readonly Fault[] = [
   {
     weight: 5,
     kind: 'crash at a step',
+    isUncounted: true,
     strike(plan) {
       const name = plan.interesting()
       const point = plan.chance.pick(CRASH_POINTS)
@@ -149,6 +152,7 @@ const FAULTS: readonly Fault[] = [
   {
     weight: 7,
     kind: 'disk fault armed',
+    isUncounted: true,
     strike(plan) {
       const name = plan.interesting()
       const { disk } = plan.fleet.machine(name)
@@ -163,6 +167,7 @@ const FAULTS: readonly Fault[] = [
   {
     weight: 2,
     kind: 'COMMIT fault armed',
+    isUncounted: true,
     strike(plan) {
       const name = plan.fleet.primaries[0]?.name
       if (name === undefined) return undefined
@@ -285,6 +290,7 @@ const FAULTS: readonly Fault[] = [
   {
     weight: 1,
     kind: 'time passes for the ledger',
+    isUncounted: true,
     strike(plan) {
       for (const { clock } of plan.fleet.machines) clock.skewMs += 61_000
       return 'a minute'
@@ -293,6 +299,7 @@ const FAULTS: readonly Fault[] = [
   {
     weight: 2,
     kind: 'burst of writes',
+    isUncounted: true,
     strike(plan) {
       const count = plan.chance.between(10, 60)
       plan.chance.pick(plan.clients).burst(count)
@@ -346,6 +353,7 @@ const FAULTS: readonly Fault[] = [
   {
     weight: 4,
     kind: 'lease lost at a step',
+    isUncounted: true,
     leadership: 'elected',
     strike(plan) {
       const primary = plan.fleet.primaries[0]

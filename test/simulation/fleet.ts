@@ -124,7 +124,10 @@ export class Fleet {
     if (machine.process?.isDead === false) return
     const { time, chance, protocol, events } = this.#parts
     machine.isUp = true
-    const process = new SimProcess(machine, time, (dead, where) => this.#died(dead, where))
+    const process = new SimProcess(machine, time, {
+      died: (dead, where) => this.#died(dead, where),
+      reached: (fault) => this.counts.add(fault),
+    })
     machine.process = process
     const role = this.roles.get(name) as MachineRole
     const isElected = this.settings.leadership === 'elected'
@@ -195,8 +198,9 @@ export class Fleet {
 
   /** From now on the operator means this machine; who is not told keeps its opinion until it is started anew. */
   movePrimary(to: string, told: readonly string[]): void {
+    // Telling it to everybody is no new choice.
+    if (to !== this.configured) this.#away = this.#countAway()
     this.configured = to
-    this.#away = this.#countAway()
     for (const name of told) this.roles.set(name, this.#roleFor(name))
   }
 
@@ -353,7 +357,7 @@ export class Fleet {
       violate(`the report ends at ${formatPosition(report.here)}, the log at ${formatPosition(tail.position)}`)
     }
     const { transactions, missing } = report
-    if (missing > 0) this.counts.add('(transactions that retention had removed before a report)', missing)
+    if (missing > 0) this.events.add(`retention had removed ${missing} transactions before the report`)
     else if (transactions?.last !== tail.position.txid) violate('the report lacks the last transactions')
     const shared = report.shared === undefined ? undefined : this.oracle.stateAt(report.shared)
     if (shared === undefined || shared.isEmpty) return

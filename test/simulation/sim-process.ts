@@ -40,6 +40,12 @@ export class Machine {
 /** A step in the code at which a process may be told to die. */
 export type CrashPoint = 'before-commit' | 'after-commit' | 'after-capture' | 'before-announce' | 'before-apply'
 
+export interface ProcessListener {
+  died(process: SimProcess, where: string): void
+  /** A fault that waited for a step takes place. */
+  reached(fault: string): void
+}
+
 export class SimProcess implements Host, DiskUser {
   readonly machine: Machine
   readonly incarnation: number
@@ -47,17 +53,17 @@ export class SimProcess implements Host, DiskUser {
   isPaused = false
   accept: (door: string, connection: Endpoint) => boolean = () => false
   readonly #time: WorldTime
-  readonly #onDeath: (process: SimProcess, where: string) => void
+  readonly #listener: ProcessListener
   /** Its lease runs out here and now, unnoticed; set where there is one. */
   loseLease: () => void = () => undefined
   #crashAt: { readonly point: CrashPoint; after: number } | undefined
   #leaseLostAt: { readonly point: CrashPoint; after: number } | undefined
 
-  constructor(machine: Machine, time: WorldTime, onDeath: (process: SimProcess, where: string) => void) {
+  constructor(machine: Machine, time: WorldTime, listener: ProcessListener) {
     this.machine = machine
     this.incarnation = ++machine.incarnations
     this.#time = time
-    this.#onDeath = onDeath
+    this.#listener = listener
   }
 
   get name(): string {
@@ -86,9 +92,11 @@ export class SimProcess implements Host, DiskUser {
     if (this.isDead) throw new SimulatedCrash(`${this.name} is dead`)
     if (this.#leaseLostAt?.point === point && this.#leaseLostAt.after-- <= 0) {
       this.#leaseLostAt = undefined
+      this.#listener.reached('lease lost at a step')
       this.loseLease()
     }
     if (this.#crashAt?.point !== point || this.#crashAt.after-- > 0) return
+    this.#listener.reached('crash at a step')
     this.crash(point)
   }
 
@@ -100,7 +108,7 @@ export class SimProcess implements Host, DiskUser {
   die(where: string): void {
     if (this.isDead) return
     this.isDead = true
-    this.#onDeath(this, where)
+    this.#listener.died(this, where)
   }
 
   /** Resolves after so much time, or never. */

@@ -13,6 +13,9 @@ import { seedOfRun } from '../support/random.ts'
 import kept from './kept-seeds.json' with { type: 'json' }
 import { simulate } from './simulate-run.ts'
 
+const PROGRAM = path.join(import.meta.dirname, 'simulate.ts')
+const PROGRAM_MS = 60_000
+
 let protocol: PeerProtocol
 
 beforeAll(() => {
@@ -27,10 +30,19 @@ async function expectNoViolation(seed: number): Promise<void> {
   ).toEqual([])
 }
 
+/** Runs `pnpm simulate` with these arguments. */
+function runProgram(...args: readonly string[]): { readonly status: number | null; readonly stdout: string } {
+  return spawnSync(process.execPath, [PROGRAM, ...args], { encoding: 'utf8', timeout: PROGRAM_MS })
+}
+
 describe('a simulated fleet under faults', () => {
   const first = seedOfRun('simulation')
 
-  it.each([first])('keeps every promise (seed %i)', expectNoViolation)
+  // In a process of its own: what a broken promise leaves behind must not be taken for the fault of the others.
+  it.each([first])('keeps every promise (seed %i)', (seed) => {
+    const { status, stdout } = runProgram('--seed', String(seed), '--quiet')
+    expect(status, stdout).toBe(0)
+  })
 
   it.each(kept)('keeps every promise with seed $seed: $reason', ({ seed }) => expectNoViolation(seed))
 
@@ -40,8 +52,7 @@ describe('a simulated fleet under faults', () => {
     const again = await simulate({ seed, protocol })
     expect(again.digest).toBe(once.digest)
     expect(once.faults.total).toBeGreaterThan(10)
-    const script = path.join(import.meta.dirname, 'simulate.ts')
-    const { stdout } = spawnSync(process.execPath, [script, '--seed', String(seed), '--digest'], { encoding: 'utf8' })
+    const { stdout } = runProgram('--seed', String(seed), '--digest')
     expect(stdout.trim()).toBe(once.digest)
   })
 })

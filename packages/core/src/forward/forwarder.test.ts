@@ -368,6 +368,23 @@ describe('after an attempt that may have been seen', () => {
     expect(attempts).toBe(2)
   })
 
+  it('a primary that has applied it and refuses to say what it answered is asked twice, not for ever', async () => {
+    const refusal = new ClusterError('INVALID_REQUEST', 'no')
+    let attempts = 0
+    let asked = 0
+    const { replica } = await pair({
+      execute: () => Promise.reject(attempts++ === 0 ? unknown : refusal),
+      resolve: () => (
+        asked++, Promise.resolve({ outcome: 'applied', result: undefined, position: POSITION, epoch: epoch(1) })
+      ),
+    })
+    await expect(replica.forwarder.write(procedureCall(1))).rejects.toMatchObject({
+      code: 'WRITE_OUTCOME_UNKNOWN',
+      details: { lastError: 'INVALID_REQUEST' },
+    })
+    expect([attempts, asked]).toEqual([3, 1])
+  })
+
   it('the first answer is the answer', async () => {
     const ledger = new TestLedger()
     const { replica } = await pair({

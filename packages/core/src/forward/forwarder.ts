@@ -133,7 +133,7 @@ export class Forwarder {
     const attempts = this.#route.attempts(call.database, deadlineMs)
     let unknown = before
     if (before !== undefined && !(await attempts.another(before))) throw verdict(call, before, before)
-    for (;;) {
+    for (let isApplied = false; ; ) {
       let failure: unknown
       try {
         return await this.#attempt(call, attempts, deadlineMs)
@@ -146,8 +146,10 @@ export class Forwarder {
         if (await attempts.another(failure)) continue
         throw verdict(call, failure, unknown)
       }
-      if (unknown === undefined || (await this.#isSealed(call, failure, unknown, deadlineMs))) throw failure
-      // An earlier attempt was applied after all; the next one gets its answer.
+      if (unknown === undefined) throw failure
+      if (isApplied) throw verdict(call, failure, unknown) // the ledger refuses to say what it answered
+      if (await this.#isSealed(call, failure, unknown, deadlineMs)) throw failure
+      isApplied = true // an earlier attempt was, after all; the next one gets its answer
     }
   }
 

@@ -380,6 +380,15 @@ test('an id from the future and a key that is no proper text are refused', () =>
   expect(f.run(add('x', { key: 'ü'.repeat(255) }))).toMatchObject([{ kind: 'done' }])
 })
 
+test('a known id is answered by a primary whose clock is far behind, too', () => {
+  using f = fixture({ retentionMs: HOUR_MS })
+  const id = f.ids.next()
+  f.run(add('x', { id }))
+  f.nowMs -= 2 * HOUR_MS
+  expect(f.run(add('x', { id }))).toMatchObject([{ kind: 'done', replayed: true }])
+  expect(f.run(resolveJob(id))).toMatchObject([{ kind: 'resolved', resolution: { outcome: 'applied' } }])
+})
+
 test('hidden tables that somebody dropped are made anew', () => {
   using f = fixture()
   f.run(add('x', { id: f.ids.next() }))

@@ -110,10 +110,11 @@ export class RequestLedger {
    */
   admit(job: RunJob): Admission {
     const { requestId, idempotencyKey: key } = job
-    this.#requireValid(requestId, key)
     const claim: Claim = { requestId, key, hash: this.#hasher.hash(job.operation) }
     const byId = requestId === undefined ? undefined : this.#rows.findRequest(requestId)
     if (byId !== undefined) return this.#replay(byId, claim)
+    // Not before: what is known was valid, by the clock of whoever was the primary then.
+    this.#requireValid(requestId, key)
     const byKey = key === undefined ? undefined : this.#rows.findKey(key)
     if (byKey !== undefined) {
       const admission = this.#replay(byKey, claim)
