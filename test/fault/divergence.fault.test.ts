@@ -96,6 +96,21 @@ async function grpcOf(index: number): Promise<string> {
   return (await cluster.node(index).ready()).addresses.grpc
 }
 
+test('a request whose transaction the log could not take at first is in the report all the same', async () => {
+  await start(2)
+  await partAt(async (alone) => {
+    await alone.failOperation('log.append', 'ENOSPC')
+    // Asked again by the node itself under the same id, once its disk is whole: the ledger has it.
+    const write = alone.run(NAME, INSERT, ['logged later'], { requestId: ID_A, timeoutMs: 20_000 })
+    expect(await write).toMatchObject({ replayed: true })
+  })
+  await cluster.startNode(0)
+  await cluster.expectEqual(0)
+  const [report] = await reportsOf(0)
+  expect(report).toMatchObject({ kind: 'parted', requests: 1, missing: 0 })
+  expect((await show(0, report!.id)).requests).toMatchObject([{ requestId: ID_A }])
+})
+
 test('what an old primary committed alone is reported, exported and replayed: everything once, however often it is replayed', async () => {
   await start(3)
   await partAt(async (alone) => {

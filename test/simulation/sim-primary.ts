@@ -14,6 +14,7 @@ import {
 } from '../../packages/core/src/engine/embedded/commit-pipeline.ts'
 import type { CommittedWrite, LocalResolve, LocalWrite, ResolvedWrite } from '../../packages/core/src/engine/engine.ts'
 import type { SeedMarker } from '../../packages/core/src/engine/embedded/seed-marker.ts'
+import { UnloggedRequests } from '../../packages/core/src/engine/embedded/unlogged-requests.ts'
 import { ClusterError } from '../../packages/core/src/errors/cluster-error.ts'
 import type { TransactionLog } from '../../packages/core/src/log/transaction-log.ts'
 import { NO_CHECKSUM } from '../../packages/core/src/position/checksum.ts'
@@ -105,6 +106,7 @@ export class SimPrimary {
       log,
       tracker,
       journal: new RequestJournal(),
+      unlogged: new UnloggedRequests(),
       requirePrimary: () => {
         const isAnnouncing = this.#hasCaptured
         if (isAnnouncing) process.passing('before-announce')

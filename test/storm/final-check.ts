@@ -179,7 +179,7 @@ export class FinalCheck {
   }
 }
 
-/** Acknowledged by a retry or `resolve` only, after a transaction that was found without its request. */
+/** Acknowledged because the ledger knew it (a retry, by the node itself too, or `resolve`), after a transaction that was found without its request. */
 function isWithoutRequest({ recoveredBy, txids }: Write, silent: readonly bigint[]): boolean {
   return recoveredBy !== undefined && silent.some((silentTxid) => [...txids].some((txid) => silentTxid <= txid))
 }

@@ -85,7 +85,9 @@ export class StormClient {
     const identity = write.key !== undefined ? { idempotencyKey: write.key } : { requestId: givenId }
     const call = process.batch(DATABASE, statements, { await: write.level, timeoutMs, ...identity })
     try {
-      const { position } = await within(timeoutMs + GRACE_MS, `write ${write.id} on node ${index}`, call)
+      const { position, replayed } = await within(timeoutMs + GRACE_MS, `write ${write.id} on node ${index}`, call)
+      // The node has asked again by itself, and the ledger knew it.
+      if (replayed) write.recoveredBy ??= 'retry'
       this.#applied(write, 'applied', position.txid)
       if (write.level !== 'none') await this.#readBack(write, process, index)
       return givenId

@@ -39,4 +39,5 @@ async function main(): Promise<number> {
   return 1
 }
 
-process.exitCode = await main()
+// At once: what the ended processes and readers left open must not keep this one.
+process.exit(await main())

@@ -14,6 +14,7 @@ import { RequestJournal } from '../../request/request-journal.ts'
 import type { GroupCommit } from '../../write/group-commit.ts'
 import type { JobOutcome, WriteJob } from '../../write/write-job.ts'
 import { announceForeignCommits, commitBatch, type CommitParts } from './commit-pipeline.ts'
+import { UnloggedRequests } from './unlogged-requests.ts'
 
 const lost = new ClusterError('NOT_PRIMARY', 'the lease is gone')
 const done: JobOutcome = { kind: 'done', result: { kind: 'batch', results: [] }, replayed: false }
@@ -42,6 +43,7 @@ function scenario(holdsLease: (question: number) => boolean, records: readonly L
     log: { append: () => step('log') } as unknown as TransactionLog,
     tracker: { advance: () => step('announce') } as unknown as PositionTracker,
     journal: new RequestJournal(),
+    unlogged: new UnloggedRequests(),
     requirePrimary: () => {
       if (!holdsLease(++questions)) throw lost
     },

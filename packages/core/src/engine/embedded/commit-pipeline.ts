@@ -17,6 +17,7 @@ import type { TransactionLog } from '../../log/transaction-log.ts'
 import type { RequestJournal } from '../../request/request-journal.ts'
 import type { GroupCommit } from '../../write/group-commit.ts'
 import type { JobOutcome, RunJob, WriteJob } from '../../write/write-job.ts'
+import type { UnloggedRequests } from './unlogged-requests.ts'
 
 export interface CommitParts {
   readonly database: string
@@ -26,6 +27,7 @@ export interface CommitParts {
   readonly log: TransactionLog
   readonly tracker: PositionTracker
   readonly journal: RequestJournal
+  readonly unlogged: UnloggedRequests
   /** Throws unless this node surely holds the lease. */
   requirePrimary(): void
   /** Flushes the WAL to disk. */
@@ -104,7 +106,12 @@ export function announceForeignCommits(parts: CommitParts): void {
 export function announceRecords(records: readonly LtxRecord[], parts: CommitParts, requests?: Buffer): void {
   const { epoch } = parts
   const last = records.length - 1
-  parts.log.append(records.map((record, i) => ({ epoch, record, requests: i === last ? requests : undefined }))) // I2
+  try {
+    parts.log.append(records.map((record, i) => ({ epoch, record, requests: i === last ? requests : undefined }))) // I2
+  } catch (error) {
+    parts.unlogged.keep(records[last]!.postApply, requests)
+    throw error
+  }
   parts.requirePrimary() // I4 again: the last moment before it is true for others
   parts.tracker.advance(records.map((record) => ({ position: record.postApply, epoch: parts.epoch }))) // I3
 }

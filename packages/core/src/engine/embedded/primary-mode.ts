@@ -32,6 +32,7 @@ import type { CommittedWrite, LocalResolve, LocalWrite, ResolvedWrite } from '..
 import { announceForeignCommits, announceRecords, type CommitParts, commitBatch } from './commit-pipeline.ts'
 import type { ClosingState, DatabaseStore } from './database-store.ts'
 import { type Started, startPrimary } from './primary-start.ts'
+import { UnloggedRequests } from './unlogged-requests.ts'
 
 export interface PrimaryModeOptions {
   readonly store: DatabaseStore
@@ -55,6 +56,7 @@ export class PrimaryMode {
   readonly #options: PrimaryModeOptions
   readonly #started: Started
   readonly #parts: CommitParts
+  readonly #unlogged: UnloggedRequests
   readonly #queue: WriteQueue
   readonly #checkpointConnection: Connection
   readonly #checkpoint: PassiveCheckpoint
@@ -68,11 +70,12 @@ export class PrimaryMode {
    */
   static async open(options: PrimaryModeOptions): Promise<PrimaryMode | undefined> {
     const { store } = options
+    const unlogged = new UnloggedRequests()
     requireFile(store)
     const started = await store.openFile(
       { mayCreate: true, takeLock: (_files, anchor) => void anchor.exec('BEGIN IMMEDIATE') },
       (file, standing) => {
-        const result = startPrimary({ ...options, announced: undefined }, file, standing)
+        const result = startPrimary({ ...options, unlogged, announced: undefined }, file, standing)
         file.anchor.exec('COMMIT') // nothing was written: it only gives the lock back, now that the guards stand
         return result
       },
@@ -81,22 +84,23 @@ export class PrimaryMode {
       store.closeFile(undefined)
       return undefined
     }
-    return PrimaryMode.#begin(options, started)
+    return PrimaryMode.#begin(options, started, unlogged)
   }
 
-  static #begin(options: PrimaryModeOptions, started: Started): PrimaryMode {
-    const mode = new PrimaryMode(options, started)
+  static #begin(options: PrimaryModeOptions, started: Started, unlogged: UnloggedRequests): PrimaryMode {
+    const mode = new PrimaryMode(options, started, unlogged)
     options.tracker.replace(options.store.log.tail) // with the epoch of its last record, which may be an older one
     mode.#watcher.open()
     return mode
   }
 
-  private constructor(options: PrimaryModeOptions, started: Started) {
+  private constructor(options: PrimaryModeOptions, started: Started, unlogged: UnloggedRequests) {
     const { store, tracker, procedures, epoch } = options
     const { file, guards, capture } = started
     const { clock, name, disk } = store.options
     this.#options = options
     this.#started = started
+    this.#unlogged = unlogged
     const writer = file.anchor
     const groupCommit = new GroupCommit({
       database: name,
@@ -120,6 +124,7 @@ export class PrimaryMode {
       log: store.log,
       tracker,
       journal: new RequestJournal(),
+      unlogged,
       requirePrimary: () => options.requirePrimary(),
       syncWal: () => disk.dataSyncNow('commit.sync-wal', file.files.walFd),
       fail: (error) => this.#fail(error),
@@ -219,7 +224,7 @@ export class PrimaryMode {
         releaseLock: (_, anchor) => rollback(anchor),
       },
       (file, standing) => {
-        const result = startPrimary({ ...this.#options, announced }, file, standing)
+        const result = startPrimary({ ...this.#options, unlogged: this.#unlogged, announced }, file, standing)
         file.anchor.exec('COMMIT')
         return result
       },
@@ -231,7 +236,7 @@ export class PrimaryMode {
     }
     // The new guards stand: the old ones may go.
     this.#release()
-    return PrimaryMode.#begin(this.#options, started)
+    return PrimaryMode.#begin(this.#options, started, this.#unlogged)
   }
 
   /** Ends writing and answers what the closing of the file may save; `undefined` after a failure. */

@@ -29,6 +29,7 @@ import { findDamage } from '../../sqlite/integrity.ts'
 import { WalGuards } from '../../sqlite/wal-guards.ts'
 import type { DatabaseStore, OpenFile } from './database-store.ts'
 import type { Continuation, Standing } from './recovery.ts'
+import type { UnloggedRequests } from './unlogged-requests.ts'
 
 export interface StartParts {
   readonly store: DatabaseStore
@@ -37,6 +38,8 @@ export interface StartParts {
   readonly nodeId: bigint
   /** Others were told of it in this very epoch, so the database goes on from it or not at all; `undefined`: the epoch begins. */
   readonly announced: Position | undefined
+  /** What a commit that this process could not log was asked for. */
+  readonly unlogged: UnloggedRequests
 }
 
 export interface Started {
@@ -110,7 +113,8 @@ class Start {
     const newest = begun > tail.epoch ? begun : tail.epoch
     const wrote = isOwnRecord && tail.epoch !== NO_EPOCH ? newest : epoch
     if (wrote === epoch) this.#beginEpoch()
-    this.#log.append(records.map((record) => ({ epoch: wrote, record })))
+    const { unlogged } = this.#parts
+    this.#log.append(records.map((record) => ({ epoch: wrote, record, requests: unlogged.of(record.postApply) })))
     this.#log.syncNow()
     this.#beginEpoch()
     this.#file.checksums = before // brought up to now by the capture
