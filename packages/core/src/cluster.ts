@@ -201,7 +201,7 @@ export class Cluster implements AsyncDisposable {
       self: () => this.#holder(),
       newestEpoch: () => this.#identity.newestEpoch,
       takeOffice: (term) => this.#takeOffice(term),
-      leaveOffice: () => Promise.resolve(this.#replicaPositions.abandonWaits()),
+      leaveOffice: () => this.#leaveOffice(),
       onFailure: (error) => this.#warn('leadership', error),
     })
     const protocol = loadPeerProtocol()
@@ -499,11 +499,19 @@ export class Cluster implements AsyncDisposable {
 
   async #takeOffice(term: Term): Promise<void> {
     try {
-      await this.#engine.openAll({ kind: 'primary', epoch: term.epoch })
+      await this.#following.settled()
+      await this.#engine.takeOffice(term.epoch)
     } catch (error) {
       this.#officeFailed.reject(error)
       throw error
     }
+  }
+
+  async #leaveOffice(): Promise<void> {
+    this.#replicaPositions.abandonWaits()
+    if (this.#closing !== undefined) return // the databases are closed as they are
+    await this.#engine.leaveOffice(this.#leadership.notPrimary())
+    for (const database of this.#engine.databases) this.#following.restart(database)
   }
 
   #roleChanged(role: NodeRole): void {

@@ -22,6 +22,7 @@ import type { Position } from '../position/position.ts'
 import { formatTxid } from '../position/txid.ts'
 import type { Connection } from '../sqlite/connection.ts'
 import { lockPage } from '../sqlite-format/lock-page.ts'
+import type { WalIndexHeader } from '../sqlite-format/wal-index.ts'
 import type { ResolvedApplyOptions } from './apply-options.ts'
 import type { CheckpointOutcome } from './checkpoint-outcome.ts'
 import { checkFirstPage, checkRecord } from './record-rules.ts'
@@ -114,6 +115,13 @@ export class WalApplier {
   /** False after a failure half-way: give the write lock back, so that SQLite can put the index right, and open again. */
   get isUsable(): boolean {
     return this.#tail.isUsable
+  }
+
+  /** The wal-index header as it stands; any commit after `close` shows in it. */
+  get header(): WalIndexHeader {
+    const header = this.#lock.readHeader()
+    assert(header !== undefined, 'the wal-index header became invalid under the write lock')
+    return header
   }
 
   /** Frames in the WAL; 0 when it is empty. */

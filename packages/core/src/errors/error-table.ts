@@ -211,6 +211,11 @@ export const errorTable = {
     meaning: 'The database takes no writes on this node after a failure; see the details.',
   },
   // reading and replication
+  COPY_NOT_WHOLE: {
+    outcome: 'not-applied',
+    retry: 'after-backoff',
+    meaning: 'This node has no whole copy of the database, so it cannot become its primary.',
+  },
   TOO_MANY_READERS: {
     outcome: 'none',
     retry: 'after-backoff',

@@ -63,6 +63,11 @@ export class Following {
     })
   }
 
+  /** Resolves when every change asked for so far was made: after `follow(undefined)` no receiver is called any more. */
+  async settled(): Promise<void> {
+    await this.#changes
+  }
+
   /** Resolves when no receiver is called any more, or was busy for too long. Idempotent. */
   async close(): Promise<void> {
     this.#isClosed = true

@@ -49,6 +49,15 @@ export const READ_MARK_UNUSED = 0xffffffff
 export const LOCK_BYTES_OFFSET = 120
 export const N_BACKFILL_ATTEMPTED_OFFSET = 128
 
+/** The same state of the WAL: nobody has committed, restarted or recovered it in between. */
+export function sameWalIndex(a: WalIndexHeader, b: WalIndexHeader): boolean {
+  const isSamePlace = a.change === b.change && a.mxFrame === b.mxFrame && a.pageCount === b.pageCount
+  const isSameGeneration = a.salt1 === b.salt1 && a.salt2 === b.salt2
+  return (
+    isSamePlace && isSameGeneration && a.frameChecksum1 === b.frameChecksum1 && a.frameChecksum2 === b.frameChecksum2
+  )
+}
+
 export interface WalIndexHeader {
   /** 3007000. */
   readonly version: number

@@ -79,16 +79,17 @@ export class WriteQueue {
 
   /** Fails what waits with `CLOSED` and takes nothing more. Idempotent. */
   close(): void {
-    this.#refuse(this.#error('CLOSED', 'was closed before the write began'))
+    this.refuse(this.#error('CLOSED', 'was closed before the write began'))
   }
 
   /** Fails what waits with `DATABASE_STOPPED`, because of `cause`, and takes nothing more. Idempotent. */
   stop(cause: unknown): void {
     const reason = cause instanceof Error ? cause.message : String(cause)
-    this.#refuse(this.#error('DATABASE_STOPPED', 'takes no writes on this node', { cause, details: { reason } }))
+    this.refuse(this.#error('DATABASE_STOPPED', 'takes no writes on this node', { cause, details: { reason } }))
   }
 
-  #refuse(refusal: ClusterError): void {
+  /** Fails what waits with this, which says that nothing ran, and takes nothing more. Idempotent: the first reason stays. */
+  refuse(refusal: ClusterError): void {
     if (this.#refusal !== undefined) return
     this.#refusal = refusal
     this.#busyTimer?.cancel()

@@ -10,6 +10,7 @@
  * WAL, which proves what was committed, is not lost to a last connection that closes.
  */
 import path from 'node:path'
+import { headerNow } from '../../capture/wal-continuity.ts'
 import type { Clock } from '../../base/clock.ts'
 import { type Disk, type FileIdentity, sameIdentity } from '../../files/disk.ts'
 import { closeKeepingWal } from '../../files/keep-wal.ts'
@@ -25,6 +26,7 @@ import { type Connection, type ConnectionOptions, openConnection } from '../../s
 import { ClusterError, isClusterError } from '../../errors/cluster-error.ts'
 import { isBusy } from '../../sqlite/sqlite-error.ts'
 import { prepareDatabaseFile } from '../../sqlite/open-database-file.ts'
+import { sameWalIndex, type WalIndexHeader } from '../../sqlite-format/wal-index.ts'
 import { findStanding, type Standing, type StandingQuestion } from './recovery.ts'
 import { SeedMarker } from './seed-marker.ts'
 
@@ -156,14 +158,15 @@ export class DatabaseStore {
   }
 
   /**
-   * Finds out where the open file stands as `openFile` does, with readers on it, after what was known of it became uncertain.
-   * What it throws, and what `onFound` throws, leaves the file open as it was; the lock is given back.
+   * Finds out where the open file stands as `openFile` does, with readers on it, after what was known of it became uncertain or its
+   * write lock was given back. What it throws, and what `onFound` throws, leaves the file open as it was; the lock is given back.
    */
   async examine<Lock, Result>(
     options: ExamineOptions<Lock>,
     onFound: (file: OpenFile, standing: Standing, lock: Lock) => Result,
   ): Promise<Result> {
     const { name, clock } = this.options
+    const { known } = options
     const { anchor, files, pageSize, connect } = this.file
     if (!files.areLinked) {
       throw new ClusterError(
@@ -174,7 +177,10 @@ export class DatabaseStore {
     if (anchor.inTransaction) anchor.exec('ROLLBACK')
     const lock = await unlessBusy(name, clock, () => options.takeLock(files, anchor))
     try {
-      const { standing, checksums } = await this.#findStanding({ files, log: this.log, pageSize, saved: undefined })
+      const { standing, checksums } =
+        known !== undefined && sameWalIndex(known.header, headerNow(files))
+          ? { standing: { kind: 'known', position: known.position } as const, checksums: known.checksums }
+          : await this.#findStanding({ files, log: this.log, pageSize, saved: undefined })
       const file: OpenFile = { anchor, files, pageSize, checksums, connect }
       const result = onFound(file, standing, lock)
       this.#open = file
@@ -279,7 +285,17 @@ export interface OpenFileOptions<Lock> {
   takeLock(files: LiveFiles, anchor: Connection): Lock
 }
 
+/** Where the open file stood when the write lock was given back, at the end of its log. */
+export interface KnownFile {
+  readonly position: Position
+  readonly checksums: PageChecksums
+  /** Of the wal-index, read under the lock: any commit since then shows in it. */
+  readonly header: WalIndexHeader
+}
+
 export interface ExamineOptions<Lock> extends Pick<OpenFileOptions<Lock>, 'takeLock'> {
+  /** Spares the reading of all pages, when nobody has committed meanwhile. */
+  readonly known?: KnownFile | undefined
   releaseLock(lock: Lock, anchor: Connection): void
 }
 

@@ -6,6 +6,7 @@
  * A database that stopped after a failure of the disk is served as it is, and opened again in place by `RepairLoop` until that
  * works. Meanwhile nothing is sent from its log, which may end before what was announced.
  */
+import { assert } from '../../base/assert.ts'
 import type { Clock } from '../../base/clock.ts'
 import { ClusterError, isClusterError } from '../../errors/cluster-error.ts'
 import { DivergenceStore } from '../../divergence/divergence-store.ts'
@@ -33,7 +34,7 @@ import type {
   LocalWrite,
   ResolvedWrite,
 } from '../engine.ts'
-import type { ClosingState, DatabaseStore } from './database-store.ts'
+import type { ClosingState, DatabaseStore, KnownFile } from './database-store.ts'
 import { LiveSnapshots } from './live-snapshots.ts'
 import { PrimaryMode, type PrimaryModeOptions } from './primary-mode.ts'
 import { RepairLoop } from './repair-loop.ts'
@@ -120,7 +121,54 @@ export class EmbeddedDatabase implements EngineDatabase, StreamableDatabase {
 
   /** Opens as the primary of a new epoch. What the log holds beyond the file is applied first. */
   async openAsPrimary(epoch: Epoch): Promise<void> {
-    const options: PrimaryModeOptions = {
+    const options = this.#primaryOptions(epoch)
+    this.#primary = (await PrimaryMode.open(options)) ?? (await this.#openAfterApplying(options))
+    this.#setState({ kind: 'ready' })
+  }
+
+  /**
+   * The replica becomes the primary of a new epoch, under its readers. The stream must have ended.
+   * @throws ClusterError `COPY_NOT_WHOLE`, `DATABASE_STOPPED`, `STORAGE_FAILED`: then it still is a replica
+   */
+  async becomePrimary(epoch: Epoch): Promise<void> {
+    const replica = this.#replica
+    assert(replica !== undefined, `database "${this.name}" is no replica's`)
+    const known = await replica.release()
+    this.#replica = undefined
+    try {
+      this.#primary = await PrimaryMode.takeOver(this.#primaryOptions(epoch), known)
+    } catch (error) {
+      await this.#startReplica(undefined)
+      throw error
+    }
+    this.#setState({ kind: 'ready' })
+  }
+
+  /**
+   * The primary becomes a replica, under its readers. What the log could not take is left to be found out.
+   * @param refusal for the writes that wait
+   */
+  async becomeReplica(refusal: ClusterError): Promise<void> {
+    const primary = this.#primary
+    assert(primary !== undefined, `database "${this.name}" is no primary's`)
+    await this.#repair.interrupt()
+    const known = (this.#primary ?? primary).release(refusal)
+    this.#primary = undefined
+    await this.#startReplica(known)
+  }
+
+  async #startReplica(known: KnownFile | undefined): Promise<void> {
+    this.#replica = this.#newReplica({ isLasting: true })
+    try {
+      if (!this.#store.log.isUsable) await this.#store.reopenLog()
+      await this.#replica.open(known)
+    } catch (error) {
+      this.#stopped(messageOf(error)) // served as it is, and tried again
+    }
+  }
+
+  #primaryOptions(epoch: Epoch): PrimaryModeOptions {
+    return {
       store: this.#store,
       tracker: this.tracker,
       procedures: this.procedures,
@@ -131,8 +179,6 @@ export class EmbeddedDatabase implements EngineDatabase, StreamableDatabase {
       requirePrimary: () => this.#options.requirePrimary(),
       onFailure: (error) => this.#stopped(messageOf(error)),
     }
-    this.#primary = (await PrimaryMode.open(options)) ?? (await this.#openAfterApplying(options))
-    this.#setState({ kind: 'ready' })
   }
 
   /** Opens as a replica; it may then be without a copy until a snapshot came. */

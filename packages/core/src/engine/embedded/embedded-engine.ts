@@ -85,6 +85,32 @@ export class EmbeddedEngine {
     return opening
   }
 
+  /**
+   * The node takes office: every open database becomes a primary's, under its readers, then what else is on disk is opened. The streams into
+   * this node must have ended. When one cannot, those that did are replicas again.
+   * @throws what `EmbeddedDatabase.becomePrimary` and opening throw
+   */
+  async takeOffice(epoch: Epoch): Promise<void> {
+    await Promise.allSettled(this.#opening.values())
+    try {
+      for (const database of this.#databases.values()) if (!database.isPrimary) await database.becomePrimary(epoch)
+      await this.openAll({ kind: 'primary', epoch })
+    } catch (error) {
+      await this.leaveOffice(new ClusterError('NOT_PRIMARY', 'the node could not take office', { cause: error }))
+      throw error
+    }
+  }
+
+  /**
+   * The node left office: every database that is a primary's becomes a replica, under its readers.
+   * @param refusal for the writes that wait
+   */
+  async leaveOffice(refusal: ClusterError): Promise<void> {
+    await Promise.allSettled(this.#opening.values())
+    const primaries = [...this.#databases.values()].filter((database) => database.isPrimary)
+    await Promise.all(primaries.map((database) => database.becomeReplica(refusal)))
+  }
+
   /** Opens what is on disk. */
   async openAll(role: EngineRole): Promise<void> {
     for (const name of this.#options.directory.databaseNames(GROUP)) await this.open(name, role)

@@ -9,7 +9,8 @@ import { assert, InvariantError } from '../../base/assert.ts'
 import { PrimaryCheckpointer } from '../../capture/checkpoint-policy.ts'
 import { resolveCheckpointOptions } from '../../capture/checkpoint-options.ts'
 import { WAL_WATCHER_DEFAULTS, WalWatcher } from '../../capture/wal-watcher.ts'
-import { ClusterError } from '../../errors/cluster-error.ts'
+import { headerNow } from '../../capture/wal-continuity.ts'
+import { ClusterError, isClusterError } from '../../errors/cluster-error.ts'
 import type { FileIdentity } from '../../files/disk.ts'
 import { watchFile } from '../../files/file-watch.ts'
 import type { Epoch } from '../../position/epoch.ts'
@@ -30,8 +31,8 @@ import type { JobOutcome } from '../../write/write-job.ts'
 import { WriteQueue } from '../../write/write-queue.ts'
 import type { CommittedWrite, LocalResolve, LocalWrite, ResolvedWrite } from '../engine.ts'
 import { announceForeignCommits, announceRecords, type CommitParts, commitBatch } from './commit-pipeline.ts'
-import type { ClosingState, DatabaseStore } from './database-store.ts'
-import { type Started, startPrimary } from './primary-start.ts'
+import type { ClosingState, DatabaseStore, KnownFile } from './database-store.ts'
+import { type Started, startPrimary, type StartParts } from './primary-start.ts'
 import { UnloggedRequests } from './unlogged-requests.ts'
 
 export interface PrimaryModeOptions {
@@ -84,6 +85,17 @@ export class PrimaryMode {
       store.closeFile(undefined)
       return undefined
     }
+    return PrimaryMode.#begin(options, started, unlogged)
+  }
+
+  /**
+   * The same with a file that is open already, under its readers.
+   * @param known where it stood when whoever had its write lock gave it back
+   * @throws ClusterError `CORRUPT_DATA` when the log holds records that the file does not
+   */
+  static async takeOver(options: PrimaryModeOptions, known: KnownFile | undefined): Promise<PrimaryMode> {
+    const unlogged = new UnloggedRequests()
+    const started = await examineAndStart({ ...options, unlogged, announced: undefined }, known)
     return PrimaryMode.#begin(options, started, unlogged)
   }
 
@@ -218,25 +230,25 @@ export class PrimaryMode {
     this.#watcher.close()
     if (!store.log.isUsable) await store.reopenLog()
     const announced = tracker.current.position
-    const started = await store.examine(
-      {
-        takeLock: (_files, anchor) => void anchor.exec('BEGIN IMMEDIATE'),
-        releaseLock: (_, anchor) => rollback(anchor),
-      },
-      (file, standing) => {
-        const result = startPrimary({ ...this.#options, unlogged: this.#unlogged, announced }, file, standing)
-        file.anchor.exec('COMMIT')
-        return result
-      },
-    )
-    if (started === undefined) {
-      throw new ClusterError('CORRUPT_DATA', `database "${store.options.name}": its file is behind its log`, {
-        hint: 'Restart the node: what is missing is applied from the log.',
-      })
-    }
+    const started = await examineAndStart({ ...this.#options, unlogged: this.#unlogged, announced }, undefined)
     // The new guards stand: the old ones may go.
     this.#release()
     return PrimaryMode.#begin(this.#options, started, this.#unlogged)
+  }
+
+  /**
+   * Ends writing on a node that goes on as a replica, under readers: the file stays open, its write lock is free.
+   * @param refusal for the writes that wait
+   * @returns where the file stands, at the end of the log; `undefined` when that is not sure
+   */
+  release(refusal: ClusterError): KnownFile | undefined {
+    this.#queue.refuse(refusal)
+    this.#watcher.close()
+    try {
+      return this.#failure === undefined ? this.#standStill() : undefined
+    } finally {
+      this.#release()
+    }
   }
 
   /** Ends writing and answers what the closing of the file may save; `undefined` after a failure. */
@@ -298,16 +310,33 @@ export class PrimaryMode {
     if (this.#checkpointer.pressure !== 'none') this.#runCheckpoint()
   }
 
+  /**
+   * Under the write lock: what other processes committed last is logged. It is not announced, because this node is not in office any more; should
+   * the next primary not have it, that is found and reported.
+   */
+  #standStill(): KnownFile | undefined {
+    const { file, capture } = this.#started
+    const { store, epoch } = this.#options
+    if (!beginImmediate(file.anchor)) return undefined
+    try {
+      const records = capture.capture({ syncWalFirst: true })
+      store.log.append(records.map((record) => ({ epoch, record })))
+      store.log.syncNow()
+      const { position, checksums } = capture
+      return { position, checksums, header: headerNow(file.files) }
+    } catch (error) {
+      if (isClusterError(error, 'STORAGE_FAILED')) return undefined // what is there is found out anew
+      throw error
+    } finally {
+      file.anchor.exec('COMMIT')
+    }
+  }
+
   /** Under the write lock: the last commits are captured and everything is copied back. Answers the file as it is then. */
   #finish(): FileIdentity | undefined {
     const { file } = this.#started
     const { store } = this.#options
-    try {
-      file.anchor.exec('BEGIN IMMEDIATE')
-    } catch (error) {
-      if (isBusy(error)) return undefined // another process writes: the next start will look at the WAL
-      throw error
-    }
+    if (!beginImmediate(file.anchor)) return undefined // another process writes: the next start will look at the WAL
     try {
       this.#announceForeign()
       store.log.syncNow()
@@ -354,6 +383,38 @@ function requireFile(store: DatabaseStore): void {
       hint: `Put the file of another node or of a backup in its place, or remove the directory ${directory} to begin anew with an empty database.`,
     },
   )
+}
+
+/** On an open file, under its readers. Gives the write lock back in any case. */
+async function examineAndStart(parts: StartParts, known: KnownFile | undefined): Promise<Started> {
+  const { store } = parts
+  const started = await store.examine(
+    {
+      known,
+      takeLock: (_files, anchor) => void anchor.exec('BEGIN IMMEDIATE'),
+      releaseLock: (_, anchor) => rollback(anchor),
+    },
+    (file, standing) => {
+      const result = startPrimary(parts, file, standing)
+      file.anchor.exec('COMMIT')
+      return result
+    },
+  )
+  if (started !== undefined) return started
+  throw new ClusterError('CORRUPT_DATA', `database "${store.options.name}": its file is behind its log`, {
+    hint: 'Restart the node: what is missing is applied from the log.',
+  })
+}
+
+/** False: another process writes just now. */
+function beginImmediate(anchor: Connection): boolean {
+  try {
+    anchor.exec('BEGIN IMMEDIATE')
+    return true
+  } catch (error) {
+    if (isBusy(error)) return false
+    throw error
+  }
 }
 
 function rollback(anchor: Connection): void {

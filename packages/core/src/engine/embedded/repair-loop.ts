@@ -47,12 +47,23 @@ export class RepairLoop {
     if (isDue) await this.#parts.attempt().catch(() => undefined) // what closes next copes with a database that stopped
   }
 
+  /** What was to be repaired is over; resolves when an attempt under way is. It may be started again. */
+  async interrupt(): Promise<void> {
+    this.#cancel()
+    await this.#running
+    this.#cancel() // the attempt may have failed
+  }
+
   /** No attempt is made any more; resolves when one under way is over. Idempotent. */
   async close(): Promise<void> {
     this.#closed = true
+    this.#cancel()
+    await this.#running
+  }
+
+  #cancel(): void {
     this.#timer?.cancel()
     this.#timer = undefined
-    await this.#running
   }
 
   #schedule(): void {

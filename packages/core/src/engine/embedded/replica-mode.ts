@@ -33,7 +33,7 @@ import type { Connection } from '../../sqlite/connection.ts'
 import { isBusy, isSqliteError, isUnreadable } from '../../sqlite/sqlite-error.ts'
 import type { SnapshotIntake, StreamGreeting, StreamReceiver } from '../../stream/stream-receiver.ts'
 import { ApplyPipeline } from './apply-pipeline.ts'
-import type { ClosingState, DatabaseStore, OpenFile, OpenFileOptions } from './database-store.ts'
+import type { ClosingState, DatabaseStore, KnownFile, OpenFile, OpenFileOptions } from './database-store.ts'
 import { reportChangedCopy } from './changed-copy.ts'
 import { findParting, reportParting } from './parting.ts'
 import type { Standing } from './recovery.ts'
@@ -85,13 +85,17 @@ export class ReplicaMode implements StreamReceiver {
     this.#epochs = options.store.log.epochTable()
   }
 
-  /** Opens what is on disk and applies what the log has beyond it. Without a usable copy it waits to be seeded. */
-  async open(): Promise<void> {
+  /**
+   * Opens what is on disk and applies what the log has beyond it. Without a usable copy it waits to be seeded. A file that is open already
+   * stays so, under its readers.
+   * @param known where an open file stood when whoever had its write lock gave it back
+   */
+  async open(known?: KnownFile): Promise<void> {
     const { store, onSeeding, tracker } = this.#options
     if (!store.hasFile()) return onSeeding('there is no copy on this node yet')
     let standing: Standing
     try {
-      standing = await this.#openFile(undefined)
+      standing = await (store.isFileOpen ? this.#examine(known) : this.#openFile(undefined))
     } catch (error) {
       // A file that was never this node's is somebody's: it is refused, and stays.
       const isOurs = store.log.tail.position.txid > 0n
@@ -118,17 +122,10 @@ export class ReplicaMode implements StreamReceiver {
     if (store.isFileOpen) {
       this.#stopApplying() // with the write lock, so that SQLite can put a half-written index right
       try {
-        const examined = store.examine(
-          { takeLock: ReplicaWriteLock.take, releaseLock: (lock) => lock.release() },
-          (...found) => this.#beginApplying(...found),
-        )
-        this.#follow(await examined)
+        this.#follow(await this.#examine(undefined))
       } catch (error) {
         if (!isNoDatabase(error)) throw error
-        await this.#options.closeReaders()
-        this.#stopApplying()
-        store.closeFile(undefined)
-        this.#giveUpFile(error)
+        await this.#giveUpFile(error)
       }
     } else {
       await this.open()
@@ -140,9 +137,22 @@ export class ReplicaMode implements StreamReceiver {
     onDiverged() // the stream begins anew, from the position that is true now
   }
 
+  /** Of a file that is open: where it stands, with the write lock taken for good. */
+  #examine(known: KnownFile | undefined): Promise<Standing> {
+    const takeLock = ReplicaWriteLock.take
+    return this.#options.store.examine({ known, takeLock, releaseLock: (lock) => lock.release() }, (...found) =>
+      this.#beginApplying(...found),
+    )
+  }
+
   /** The file is of no use: it is moved out of the way, and the primary sends another one. */
-  #giveUpFile(error: unknown): void {
-    const { store, onSeeding } = this.#options
+  async #giveUpFile(error: unknown): Promise<void> {
+    const { store, onSeeding, closeReaders } = this.#options
+    if (store.isFileOpen) {
+      await closeReaders()
+      this.#stopApplying()
+      store.closeFile(undefined)
+    }
     const reason = messageOf(error)
     const file = store.setAside()
     store.options.warn(
@@ -259,6 +269,31 @@ export class ReplicaMode implements StreamReceiver {
   /** The newest transaction that the database file itself durably holds, for the retention of the log. */
   get durableInDatabase(): Position {
     return this.#applying?.pipeline.checkpointed ?? ZERO_POSITION
+  }
+
+  /**
+   * Ends following on a node that takes office, under readers: what was received is applied, the file stays open, its write lock is free.
+   * Answers where it stands, which is the end of the log.
+   * @throws ClusterError `DATABASE_STOPPED`, `COPY_NOT_WHOLE`: then nothing has changed
+   */
+  async release(): Promise<KnownFile> {
+    await this.#applying?.pipeline.settled()
+    const applying = this.#applying
+    if (this.#stoppedBy !== undefined) throw this.#stoppedBy
+    if (this.#needsSeed || applying === undefined) throw this.#notWhole()
+    this.#closed = true
+    await applying.pipeline.stop()
+    const { position, checksums, header } = applying.applier
+    this.#stopApplying()
+    return { position, checksums, header }
+  }
+
+  #notWhole(): ClusterError {
+    const { name } = this.#options.store.options
+    return new ClusterError('COPY_NOT_WHOLE', `database "${name}": this node has no whole copy of it`, {
+      details: { database: name },
+      hint: 'It is being fetched from another node. A node without it must not become primary; another one can.',
+    })
   }
 
   /** Finishes what was received, then gives the write lock back. Answers what the closing of the file may save. */
