@@ -33,6 +33,7 @@ import { PeerPool } from '../../packages/core/src/peer/peer-pool.ts'
 import { PeerServer } from '../../packages/core/src/peer/peer-server.ts'
 import { type PeerProtocol, PROTOCOL_VERSION } from '../../packages/core/src/peer/protocol.ts'
 import { ReplicaPositions } from '../../packages/core/src/position/replica-positions.ts'
+import { Voters } from '../../packages/core/src/position/voters.ts'
 import { admitOperation } from '../../packages/core/src/request/admit-operation.ts'
 import { RequestIdSource } from '../../packages/core/src/request/request-id.ts'
 import { StreamServer } from '../../packages/core/src/stream/stream-server.ts'
@@ -94,6 +95,8 @@ export interface SimNodeParts {
 }
 
 const LEADERSHIP = resolveLeadershipOptions({ marginMs: 100, retryMinMs: 50, retryMaxMs: 500 })
+
+const NO_VOTERS = new Voters([], '')
 
 export class SimNode {
   readonly process: SimProcess
@@ -380,10 +383,10 @@ export class SimNode {
 
   async #executeHere(call: WriteCall, { deadlineMs }: WriteContext): Promise<WriteAnswer> {
     this.leadership.requirePrimary()
-    requireAwaitable(call)
+    requireAwaitable(call, NO_VOTERS)
     const { operation, requestId, idempotencyKey } = call
     const committed = await this.database.write({ operation, requestId, idempotencyKey, deadlineMs })
-    const answer = await awaitReplicas(call, committed, this.positions, deadlineMs)
+    const answer = await awaitReplicas(call, committed, { replicas: this.positions, voters: NO_VOTERS }, deadlineMs)
     this.#parts.onAnswer(this, call, answer)
     return answer
   }

@@ -6,6 +6,7 @@
  * Warnings are passed on as they come. It ends with `close`, by a signal, or when the process that started it is gone.
  */
 import {
+  type AwaitLevel,
   type Cluster,
   type ClusterOptions,
   type ClusterWarning,
@@ -96,6 +97,7 @@ export type NodeMessage =
 export interface NodeReceipt {
   readonly position: Position
   readonly replayed: boolean
+  readonly level: AwaitLevel
 }
 
 export type { NodeStatus, SeenOperation }
@@ -153,7 +155,7 @@ class Commands {
     switch (command.kind) {
       case 'batch': {
         const answer = await this.#database(command.database).batch(command.statements, command.options)
-        return { position: answer.position, replayed: answer.replayed } satisfies NodeReceipt
+        return { position: answer.position, replayed: answer.replayed, level: answer.level } satisfies NodeReceipt
       }
       case 'resolve':
         return this.#database(command.database).resolve(command.requestId, command.options)

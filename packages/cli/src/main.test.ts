@@ -71,6 +71,7 @@ test('flags become the configuration they stand for', () => {
     advertiseGrpc: 'y:2',
     database: ['a.db'],
     migrations: '/m',
+    voter: ['n', 'o', 'p'],
   })
   expect(config).toEqual({
     dataDir: 'd',
@@ -78,7 +79,8 @@ test('flags become the configuration they stand for', () => {
     lease: { kind: 'static', primary: { url: 'http://x:1' } },
     listen: { httpPort: 0 },
     advertise: { grpc: 'y:2' },
+    voters: ['n', 'o', 'p'],
     databases: [{ name: 'a.db', migrations: '/m' }],
   })
-  expect(configOfFlags({ database: [] })).toEqual({})
+  expect(configOfFlags({ database: [], voter: [] })).toEqual({})
 })

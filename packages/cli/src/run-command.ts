@@ -25,6 +25,7 @@ interface RunFlags {
   readonly migrations?: string
   readonly clusterKeyFile?: string
   readonly interop?: boolean
+  readonly voter: readonly string[]
 }
 
 export function addRunCommand(program: Command, terminal: Terminal): void {
@@ -53,6 +54,12 @@ export function addRunCommand(program: Command, terminal: Terminal): void {
     .option('--database <name>', 'database to hold; may be repeated', collect, [])
     .option('--migrations <dir>', 'directory of *.sql files for the one --database; the primary runs them once')
     .option('--cluster-key-file <file>', 'file with the cluster key (or set LITEFLEET_CLUSTER_KEY)')
+    .option(
+      '--voter <name>',
+      'node whose word counts for the await level "majority"; repeat for each, the same on all',
+      collect,
+      [],
+    )
     .option('--interop', 'let LiteFS nodes, which cannot authenticate, read the stream')
     .addHelpText(
       'after',
@@ -101,6 +108,7 @@ export function configOfFlags(flags: RunFlags): NodeConfig {
     ...section('node', { name: flags.name, region: flags.region }),
     ...section('listen', { host: flags.host, httpPort: flags.httpPort, grpcPort: flags.grpcPort }),
     ...section('advertise', { http: flags.advertiseHttp, grpc: flags.advertiseGrpc }),
+    ...(flags.voter.length === 0 ? {} : { voters: flags.voter }),
     ...(flags.database.length === 0 ? {} : { databases: flags.database.map((name) => ({ name, ...migrations })) }),
   }
 }

@@ -41,6 +41,7 @@ import { PeerServer } from './peer/peer-server.ts'
 import { loadPeerProtocol, PROTOCOL_VERSION } from './peer/protocol.ts'
 import { requireSecureListener } from './peer/secure-listener.ts'
 import { ReplicaPositions } from './position/replica-positions.ts'
+import { Voters } from './position/voters.ts'
 import { defineProcedure, type Procedure, type ProcedureBody } from './procedure/procedure.ts'
 import {
   defineRemoteFunction,
@@ -137,6 +138,7 @@ export class Cluster implements AsyncDisposable {
   readonly #functions = new FunctionTable()
   readonly #runner: FunctionRunner
   readonly #replicaPositions: ReplicaPositions
+  readonly #voters: Voters
   readonly #membership: Membership
   readonly #engine: EmbeddedEngine
   readonly #lease: Lease
@@ -176,6 +178,7 @@ export class Cluster implements AsyncDisposable {
     this.#requestIds = new RequestIdSource(() => clock.nowMs(), randomBytes(6))
     this.#runner = new FunctionRunner(this.#functions, clock)
     this.#replicaPositions = new ReplicaPositions({ clock })
+    this.#voters = new Voters(options.voters, options.node.name)
     this.#membership = new Membership({ clock, positions: this.#replicaPositions, self: () => this.#self() })
     this.#engine = new EmbeddedEngine({
       disk,
@@ -473,12 +476,12 @@ export class Cluster implements AsyncDisposable {
 
   async #executeHere(call: WriteCall, { deadlineMs }: WriteContext): Promise<WriteAnswer> {
     this.#leadership.requirePrimary()
-    requireAwaitable(call)
+    requireAwaitable(call, this.#voters)
     const { operation, requestId, idempotencyKey } = call
     const committed = await this.#engine
       .require(call.database)
       .write({ operation, requestId, idempotencyKey, deadlineMs })
-    return awaitReplicas(call, committed, this.#replicaPositions, deadlineMs)
+    return awaitReplicas(call, committed, { replicas: this.#replicaPositions, voters: this.#voters }, deadlineMs)
   }
 
   async #resolveHere({ database, requestId }: ResolveCall, { deadlineMs }: WriteContext): Promise<ResolveAnswer> {

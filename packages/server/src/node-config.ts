@@ -7,6 +7,7 @@
  * lease: { kind: static, primary: true }   # on a replica: primary: { url: http://10.0.0.1:4200 }
  * listen: { host: 127.0.0.1, grpcPort: 4201, httpPort: 4200 }
  * advertise: { grpc: "10.0.0.1:4201", http: "http://10.0.0.1:4200" }
+ * voters: [gru-1, gru-2, fra-1]           # whose majority the await level "majority" speaks of; the same on every node
  * clusterKeyFile: ./cluster.key            # one secret, or two lines while it is rotated; else LITEFLEET_CLUSTER_KEY
  * interop: false
  * log: { retentionMs: 600000 }
@@ -36,6 +37,7 @@ export interface NodeConfig {
   readonly lease?: ClusterOptions['lease'] | undefined
   readonly listen?: ClusterOptions['listen']
   readonly advertise?: ClusterOptions['advertise']
+  readonly voters?: ClusterOptions['voters']
   /** File that holds the cluster key, or two keys on two lines. */
   readonly clusterKeyFile?: string | undefined
   readonly interop?: boolean | undefined
@@ -53,6 +55,7 @@ const KNOWN = [
   'lease',
   'listen',
   'advertise',
+  'voters',
   'clusterKeyFile',
   'interop',
   'log',
@@ -91,6 +94,10 @@ export function parseNodeConfig(text: string, where: string, directory: string):
     ...optional('listen', section(given, 'listen', ['host', 'grpcPort', 'httpPort'], where)),
     ...optional('advertise', section(given, 'advertise', ['grpc', 'http'], where)),
     ...optional(
+      'voters',
+      mapped(given['voters'], (v) => voters(v, where)),
+    ),
+    ...optional(
       'clusterKeyFile',
       mapped(given['clusterKeyFile'], (v) => path.resolve(directory, requireText(v, where, 'clusterKeyFile'))),
     ),
@@ -128,6 +135,11 @@ export function mergeNodeConfig(base: NodeConfig, over: NodeConfig): NodeConfig 
     merged[key] = isMap(value) && isMap(below) && key !== 'lease' ? { ...below, ...value } : value
   }
   return merged
+}
+
+function voters(value: unknown, where: string): readonly string[] {
+  if (!Array.isArray(value)) return invalidValue(where, 'voters', value, 'a list of names of nodes')
+  return value.map((item: unknown, index) => requireText(item, where, `voters[${index}]`))
 }
 
 function databases(value: unknown, where: string, directory: string): readonly ConfiguredDatabase[] {

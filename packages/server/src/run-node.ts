@@ -39,7 +39,7 @@ export function stopSignal(): AbortSignal {
 
 /** What `openCluster` takes. Throws `INVALID_OPTION` when something it cannot do without is missing. */
 export function toClusterOptions(config: NodeConfig): ClusterOptions {
-  const { dataDir, lease, node, listen, advertise, clusterKeyFile, interop, log, ledger } = config
+  const { dataDir, lease, node, listen, advertise, voters, clusterKeyFile, interop, log, ledger } = config
   if (dataDir === undefined) {
     throw new ClusterError('INVALID_OPTION', 'the data directory is missing', {
       hint: 'Set dataDir, or pass --data-dir.',
@@ -56,6 +56,7 @@ export function toClusterOptions(config: NodeConfig): ClusterOptions {
     ...(node === undefined ? {} : { node }),
     ...(listen === undefined ? {} : { listen }),
     ...(advertise === undefined ? {} : { advertise }),
+    ...(voters === undefined ? {} : { voters }),
     ...(clusterKeyFile === undefined ? {} : { clusterKey: readClusterKeys(clusterKeyFile) }),
     ...(interop === undefined ? {} : { interop }),
     ...(log === undefined ? {} : { log }),

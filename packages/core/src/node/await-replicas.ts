@@ -3,14 +3,21 @@ import { ClusterError } from '../errors/cluster-error.ts'
 import type { CommittedWrite } from '../engine/engine.ts'
 import type { WriteAnswer, WriteCall } from '../forward/write-call.ts'
 import type { ReplicaPositions } from '../position/replica-positions.ts'
+import type { Voters } from '../position/voters.ts'
 import { formatAwaitLevel } from '../request/await-level.ts'
 
 /** Refuses a level that cannot be honoured, before anything runs. Throws `AWAIT_LEVEL_REFUSED`. */
-export function requireAwaitable(call: WriteCall): void {
-  if (call.await !== 'majority') return
+export function requireAwaitable(call: WriteCall, voters: Voters): void {
+  if (call.await !== 'majority' || voters.majority !== undefined) return
   throw new ClusterError('AWAIT_LEVEL_REFUSED', `database "${call.database}": "majority" needs configured voters`, {
-    hint: 'Use { replicas: n } or "all".',
+    hint: 'Name them on every node, e.g. openCluster({ voters: ["a", "b", "c"] }); or use { replicas: n } or "all".',
   })
+}
+
+/** Who says how far a write has come. */
+export interface Witnesses {
+  readonly replicas: ReplicaPositions
+  readonly voters: Voters
 }
 
 /**
@@ -20,19 +27,21 @@ export function requireAwaitable(call: WriteCall): void {
 export async function awaitReplicas(
   call: WriteCall,
   committed: CommittedWrite,
-  replicas: ReplicaPositions,
+  { replicas, voters }: Witnesses,
   deadlineMs: number,
 ): Promise<WriteAnswer> {
   const { database, requestId } = call
   const { result, replayed, position, epoch } = committed
   const common = { result, database, position, epoch, requestId, replayed }
   const level = call.await
-  if (level === 'none' || level === 'local' || level === 'majority') {
+  const awaited = level === 'majority' ? voters.majority : level
+  if (awaited === undefined || awaited === 'none' || awaited === 'local') {
     return { ...common, level: level === 'local' ? 'local' : 'none', uncounted: replicas.uncounted }
   }
-  const outcome = await replicas.waitFor(level, database, { position, epoch }, deadlineMs)
-  const answer: WriteAnswer = { ...common, level: outcome.level, uncounted: outcome.uncounted }
-  if (outcome.ended === 'reached') return answer
+  const outcome = await replicas.waitFor(awaited, database, { position, epoch }, deadlineMs)
+  const { uncounted } = outcome
+  if (outcome.ended === 'reached') return { ...common, level, uncounted }
+  const answer: WriteAnswer = { ...common, level: outcome.level, uncounted }
   throw new ClusterError(
     'NOT_YET_VISIBLE',
     `database "${database}": committed, but "${formatAwaitLevel(level)}" was not reached in time`,

@@ -49,6 +49,11 @@ export interface ClusterOptions {
   readonly listen?: ListenOptions | undefined
   readonly advertise?: AdvertiseOptions | undefined
   /**
+   * Names of the nodes whose majority the await level `majority` speaks of, the same list on every node: 1 … 15, each once. Default: none, and
+   * `majority` is refused.
+   */
+  readonly voters?: readonly string[] | undefined
+  /**
    * Secret shared by all nodes, at least 16 characters; two values while it is rotated: the first is used, both are accepted.
    * Needed to listen beyond loopback. Default: the environment variable `LITEFLEET_CLUSTER_KEY` (two values separated by a comma), else none.
    */
@@ -77,6 +82,7 @@ export interface ResolvedClusterOptions {
   readonly node: { readonly name: string; readonly region: string }
   readonly listen: { readonly host: string; readonly grpcPort: number; readonly httpPort: number }
   readonly advertise: { readonly grpc: string | undefined; readonly http: string | undefined }
+  readonly voters: readonly string[]
   readonly clusterKeys: readonly string[]
   readonly interop: boolean
   readonly setup: ConnectionSetup | undefined
@@ -86,12 +92,14 @@ export interface ResolvedClusterOptions {
 }
 
 const WHERE = 'openCluster'
+const VOTERS_MAX = 15
 const KNOWN = [
   'dataDir',
   'lease',
   'node',
   'listen',
   'advertise',
+  'voters',
   'clusterKey',
   'interop',
   'setup',
@@ -119,6 +127,7 @@ export function resolveClusterOptions(given: ClusterOptions, env: NodeJS.Process
       httpPort: port('listen.httpPort', listen.httpPort ?? 0),
     },
     advertise: { grpc: advertise.grpc, http: advertise.http },
+    voters: resolveVoters(given.voters ?? []),
     clusterKeys: resolveKeys(given.clusterKey ?? env['LITEFLEET_CLUSTER_KEY']?.split(',')),
     interop: given.interop ?? false,
     setup: given.setup,
@@ -144,6 +153,12 @@ function resolveLease(lease: StaticLeaseOptions | undefined): StaticLeaseOptions
     )
   }
   return { kind: 'static', primary: { url: url.replace(/\/$/, '') } }
+}
+
+function resolveVoters(given: readonly string[]): readonly string[] {
+  const isList = Array.isArray(given) && given.length <= VOTERS_MAX && new Set(given).size === given.length
+  if (!isList) invalidOption(WHERE, 'voters', given, `a list of at most ${VOTERS_MAX} names of nodes, each once`)
+  return given.map((voter, i) => name(`voters[${i}]`, voter))
 }
 
 function resolveKeys(given: string | readonly string[] | undefined): readonly string[] {

@@ -3,7 +3,7 @@ import { ManualClock } from '../base/test-support/manual-clock.ts'
 import { checksum } from './checksum.ts'
 import { epoch } from './epoch.ts'
 import type { Position } from './position.ts'
-import { ReplicaPositions, type ReplicaWaitOutcome } from './replica-positions.ts'
+import { type ReplicaLevel, ReplicaPositions, type ReplicaWaitOutcome } from './replica-positions.ts'
 import type { ReplicaReport } from './replica-report.ts'
 import { txid } from './txid.ts'
 
@@ -24,7 +24,7 @@ function setup(...names: string[]) {
   const positions = new ReplicaPositions({ clock, waitersMax: 3 })
   for (const name of names) positions.connected({ nodeId: name, name, region: 'r' })
   const ended: ReplicaWaitOutcome[] = []
-  const wait = async (level: 'all' | { replicas: number }, id: number, deadlineMs = 1_000, term = 1) => {
+  const wait = async (level: ReplicaLevel, id: number, deadlineMs = 1_000, term = 1) => {
     ended.push(await positions.waitFor(level, 'a.db', target(id, term), deadlineMs))
   }
   const turn = () => new Promise((resolve) => setImmediate(resolve))
@@ -41,6 +41,19 @@ describe('ReplicaPositions', () => {
     positions.report('y', [report(6, 0)])
     await turn()
     expect(ended).toEqual([{ ended: 'reached', level: { replicas: 2 }, count: 2, uncounted: [] }])
+  })
+
+  it('counts only nodes of the names it was told, where it was told some', async () => {
+    const { positions, ended, wait, turn } = setup('x', 'y', 'z')
+    void wait({ replicas: 2, among: ['x', 'y', 'w'] }, 5)
+    void wait({ replicas: 2 }, 5)
+    positions.report('z', [report(5)])
+    positions.report('x', [report(5)])
+    await turn()
+    expect(ended).toMatchObject([{ ended: 'reached', level: { replicas: 2 }, count: 2 }])
+    positions.report('y', [report(5)])
+    await turn()
+    expect(ended[1]).toMatchObject({ ended: 'reached', level: { replicas: 2, among: ['x', 'y', 'w'] } })
   })
 
   it('counts a node once, also while the channel of its earlier process still looks alive', async () => {

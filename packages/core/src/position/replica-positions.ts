@@ -25,8 +25,14 @@ import type { Position } from './position.ts'
 import type { ReplicaIdentity, ReplicaReport } from './replica-report.ts'
 import type { Txid } from './txid.ts'
 
-/** The await levels that replicas decide; the names are those of `AwaitLevel`. */
-export type ReplicaLevel = 'all' | { readonly replicas: number }
+/** The await levels that replicas decide: applied on all, or durable on so many, of these names where they are given. */
+export type ReplicaLevel = 'all' | ReplicaCount
+
+export interface ReplicaCount {
+  readonly replicas: number
+  /** Only nodes of these names count. Default: all. */
+  readonly among?: readonly string[] | undefined
+}
 
 export interface ReplicaWaitOutcome {
   readonly ended: 'reached' | 'deadline' | 'abandoned' | 'too-many-waiters'
@@ -139,7 +145,7 @@ export class ReplicaPositions {
     deadlineMs: number,
   ): Promise<ReplicaWaitOutcome> {
     const { position, epoch } = target
-    const key = `${typeof level === 'string' ? level : level.replicas}/${epoch}/${database}`
+    const key = `${typeof level === 'string' ? level : `${level.replicas}/${level.among?.join() ?? ''}`}/${epoch}/${database}`
     const group = this.#groups.get(key) ?? { key, database, epoch, level, waiters: [] }
     if (this.#isReached(group, position)) return Promise.resolve(this.#outcome('reached', group, position))
     if (deadlineMs <= this.#clock.monotonicMs()) return Promise.resolve(this.#outcome('deadline', group, position))
@@ -207,14 +213,16 @@ export class ReplicaPositions {
   }
 
   #isReached(group: WaiterGroup, position: Position): boolean {
-    if (group.level !== 'all') return this.#count(group, position, 'durable') >= group.level.replicas
+    if (group.level !== 'all') return this.#count(group, position, 'durable', group.level.among) >= group.level.replicas
     return [...this.#replicas.values()].every((replica) => has(replica, group, position, 'applied'))
   }
 
-  #count(group: WaiterGroup, position: Position, what: 'durable' | 'applied'): number {
+  #count(group: WaiterGroup, position: Position, what: 'durable' | 'applied', among?: readonly string[]): number {
     const names = new Set<string>()
-    for (const replica of this.#replicas.values())
-      if (has(replica, group, position, what)) names.add(replica.identity.name)
+    for (const replica of this.#replicas.values()) {
+      const { name } = replica.identity
+      if (among?.includes(name) !== false && has(replica, group, position, what)) names.add(name)
+    }
     return names.size
   }
 
