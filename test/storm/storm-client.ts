@@ -111,7 +111,8 @@ export class StormClient {
     if (!(error instanceof NodeError)) throw error
     const { outcome, details, code } = error
     if (outcome === 'applied') {
-      const { position } = details as { position?: { txid?: bigint } }
+      const { position, replayed } = details as { position?: { txid?: bigint }; replayed?: boolean }
+      if (replayed === true) write.recoveredBy ??= 'retry'
       this.#applied(write, 'late', position?.txid)
     } else if (code === 'REQUEST_ABANDONED') write.fate = 'abandoned'
     else if (outcome === 'unknown' || !isFirst) write.fate = 'unknown'
@@ -134,7 +135,10 @@ export class StormClient {
     } catch (error) {
       if (error instanceof TooLong) this.#fleet.log.finding(error.message)
       else if (!(error instanceof NodeError)) throw error
-      else if (error.outcome === 'applied') write.fate = 'late'
+      else if (error.outcome === 'applied') {
+        write.recoveredBy = 'resolve'
+        this.#failed(write, false, error)
+      }
     }
   }
 
