@@ -1,0 +1,251 @@
+/**
+ * The lease of several processes on one machine: a lock of the operating system, freed by the kernel when its holder dies.
+ *
+ *   <directory>/lock      byte 0: held by whoever has the lease; byte 1: held while `holder` speaks of him
+ *   <directory>/holder    who has it (lease-holder.ts)
+ *   <directory>/epoch     the newest epoch, in decimal, a newline
+ *
+ * Order of acquiring: byte 0 → epoch, durable → holder, durable → byte 1. So whoever finds byte 1 locked reads the living holder, and
+ * what a dead one left is never taken for news. Watchers try byte 1 only, so they never stand in a candidate's way.
+ * Relies on: a file system of this machine (locks of network file systems are not looked at), and nobody removes the files while they are in use; one
+ * that was moved or removed is found within `pollMs` and ends the lease.
+ * Promises: it has no time to live, so margins mean nothing. A holder that stands still (SIGSTOP, a suspended machine) keeps the lease, and nobody else
+ * can have it: nothing is written meanwhile, and nothing is fenced.
+ * After a crash: the lock is free at once; `holder` and `epoch` stay, an epoch may be skipped and never comes again.
+ */
+import path from 'node:path'
+import type { Clock, Timer } from '../base/clock.ts'
+import { ClusterError } from '../errors/cluster-error.ts'
+import type { Disk } from '../files/disk.ts'
+import { tryLock, tryLockShared, unlock } from '../files/range-lock.ts'
+import { type Epoch, epoch } from '../position/epoch.ts'
+import { formatLeaseHolder, type LeaseHolder, parseLeaseHolder, sameHolder } from './lease-holder.ts'
+import type { AcquireOutcome, AcquireRequest, HeldLease, Lease, LeaseObservation } from './lease.ts'
+
+export interface HostLeaseParts {
+  /** Shared by the nodes of this machine that elect a primary among them; made when it does not exist. */
+  readonly directory: string
+  /** False: this node only watches. Default: true. */
+  readonly isCandidate?: boolean | undefined
+  readonly disk: Disk
+  readonly clock: Clock
+  /** How often a watcher looks, and a holder at the files, in ms. Default: 250. */
+  readonly pollMs?: number | undefined
+}
+
+const LEASE_BYTE = 0
+const HOLDER_BYTE = 1
+const POLL_MS = 250
+/** A watcher has byte 1 for some microseconds. */
+const ANNOUNCE_TRIES_MAX = 1_000
+
+export class HostLease implements Lease {
+  readonly kind = 'host'
+  readonly isCandidate: boolean
+  readonly #parts: HostLeaseParts
+  readonly #observations = new Set<HostObservation>()
+  readonly #polls = new Set<() => void>()
+  #held: HeldHostLease | undefined
+
+  /** Throws `STORAGE_FAILED`. */
+  constructor(parts: HostLeaseParts) {
+    this.isCandidate = parts.isCandidate ?? true
+    this.#parts = parts
+    parts.disk.makeDirectory('lease.make-directory', parts.directory)
+  }
+
+  async acquire({ self, epochAbove }: AcquireRequest): Promise<AcquireOutcome> {
+    if (!this.isCandidate || this.#held !== undefined) return { kind: 'taken', holder: this.#read() }
+    const { disk } = this.#parts
+    const fd = this.#openLock()
+    let held: HeldHostLease | undefined
+    try {
+      if (!tryLock(fd, LEASE_BYTE, 1)) return { kind: 'taken', holder: this.#read() }
+      const next = this.#nextEpoch(epochAbove)
+      disk.replaceDurably('lease.write-holder', this.#file('holder'), Buffer.from(formatLeaseHolder(self)))
+      await this.#announce(fd)
+      held = new HeldHostLease(next, () => this.#giveBack(fd))
+    } finally {
+      if (held === undefined) disk.close('lease.close', fd) // with it goes the lock
+    }
+    this.#held = held
+    this.#look()
+    this.#watchFile(held)
+    return { kind: 'held', lease: held }
+  }
+
+  observe(listener: (holder: LeaseHolder | undefined) => void): LeaseObservation {
+    const observation = new HostObservation(() => this.#read(), listener)
+    const stopPolling = this.#every(() => observation.look())
+    this.#observations.add(observation)
+    observation.look()
+    const stop = (): void => {
+      this.#observations.delete(observation)
+      stopPolling()
+    }
+    return { refresh: () => observation.look(), stop }
+  }
+
+  async close(): Promise<void> {
+    await this.#held?.release()
+    this.#stopPolling()
+    this.#observations.clear()
+  }
+
+  /** The living holder; `undefined` also while he has not yet said who he is. */
+  #read(): LeaseHolder | undefined {
+    const { disk } = this.#parts
+    const fd = this.#openLock()
+    try {
+      if (tryLockShared(fd, HOLDER_BYTE, 1)) return undefined
+      return parseLeaseHolder(disk.readWhole('lease.read-holder', this.#file('holder'))?.toString() ?? '')
+    } finally {
+      disk.close('lease.close', fd)
+    }
+  }
+
+  #nextEpoch(above: Epoch): Epoch {
+    const { disk } = this.#parts
+    const file = this.#file('epoch')
+    const text = disk.readWhole('lease.read-epoch', file)?.toString() ?? '0\n'
+    if (!/^\d{1,16}\n$/.test(text)) {
+      throw new ClusterError('CORRUPT_DATA', `${file} does not hold an epoch`, {
+        details: { file },
+        hint: 'Write a number larger than every epoch that `litefleet status` shows into it, followed by a newline.',
+      })
+    }
+    const next = epoch(Math.max(Number(text), above) + 1)
+    disk.replaceDurably('lease.write-epoch', file, Buffer.from(`${next}\n`))
+    return next
+  }
+
+  /** Byte 1 says that the file `holder` is true. */
+  async #announce(fd: number): Promise<void> {
+    for (let tries = 0; !tryLock(fd, HOLDER_BYTE, 1); tries++) {
+      if (tries === ANNOUNCE_TRIES_MAX) {
+        throw new ClusterError(
+          'STORAGE_FAILED',
+          `${this.#file('lock')}: another program holds byte ${HOLDER_BYTE} of it`,
+        )
+      }
+      await new Promise<void>((resolve) => this.#parts.clock.setTimer(1, resolve))
+    }
+  }
+
+  #giveBack(fd: number): void {
+    this.#held = undefined
+    const { disk } = this.#parts
+    try {
+      unlock(fd, HOLDER_BYTE, 1)
+      unlock(fd, LEASE_BYTE, 1)
+    } finally {
+      disk.close('lease.close', fd)
+    }
+    this.#look()
+  }
+
+  /** Somebody who removes the lock file lets another one make it anew: then there would be two. */
+  #watchFile(held: HeldHostLease): void {
+    const { disk } = this.#parts
+    const file = this.#file('lock')
+    const inode = disk.identity('lease.look', file)?.inode
+    const stop = this.#every(() => {
+      if (disk.identity('lease.look', file)?.inode !== inode) held.lose(`${file} was moved or removed`)
+    })
+    held.lost.addEventListener('abort', stop, { once: true })
+  }
+
+  #look(): void {
+    for (const observation of this.#observations) observation.look()
+  }
+
+  #openLock(): number {
+    const { disk } = this.#parts
+    const file = this.#file('lock')
+    try {
+      return disk.open('lease.open', file, 'r+')
+    } catch {
+      return disk.open('lease.open', file, 'w+') // empty in any case
+    }
+  }
+
+  /** Until the answer is called. */
+  #every(work: () => void): () => void {
+    const { clock, pollMs = POLL_MS } = this.#parts
+    let timer: Timer
+    const next = (): void => {
+      timer = clock.setTimer(pollMs, () => {
+        next()
+        try {
+          work()
+        } catch {
+          // The disk fails: what was known stays, the next look tells more.
+        }
+      })
+    }
+    next()
+    const stop = (): void => {
+      timer.cancel()
+      this.#polls.delete(stop)
+    }
+    this.#polls.add(stop)
+    return stop
+  }
+
+  #stopPolling(): void {
+    for (const stop of this.#polls) stop()
+  }
+
+  #file(name: 'lock' | 'holder' | 'epoch'): string {
+    return path.join(this.#parts.directory, name)
+  }
+}
+
+class HeldHostLease implements HeldLease {
+  readonly epoch: Epoch
+  readonly #lost = new AbortController()
+  readonly #giveBack: () => void
+
+  constructor(inEpoch: Epoch, giveBack: () => void) {
+    this.epoch = inEpoch
+    this.#giveBack = giveBack
+  }
+
+  get lost(): AbortSignal {
+    return this.#lost.signal
+  }
+
+  isHeld(): boolean {
+    return !this.lost.aborted
+  }
+
+  release(): Promise<void> {
+    this.lose('released')
+    return Promise.resolve()
+  }
+
+  lose(reason: string): void {
+    if (this.lost.aborted) return
+    this.#lost.abort(reason)
+    this.#giveBack()
+  }
+}
+
+/** Tells a listener of changes only. */
+class HostObservation {
+  readonly #read: () => LeaseHolder | undefined
+  readonly #listener: (holder: LeaseHolder | undefined) => void
+  #told: LeaseHolder | undefined | 'nothing' = 'nothing'
+
+  constructor(read: () => LeaseHolder | undefined, listener: (holder: LeaseHolder | undefined) => void) {
+    this.#read = read
+    this.#listener = listener
+  }
+
+  look(): void {
+    const holder = this.#read()
+    if (this.#told !== 'nothing' && sameHolder(this.#told, holder)) return
+    this.#told = holder
+    this.#listener(holder)
+  }
+}
