@@ -33,7 +33,12 @@ import { type NodeEnvironment, realEnvironment } from './node/environment.ts'
 import { Following } from './node/following.ts'
 import { Membership } from './node/membership.ts'
 import { nodeStatus } from './node/status.ts'
-import { type ClusterOptions, type ResolvedClusterOptions, resolveClusterOptions } from './options/cluster-options.ts'
+import {
+  type ClusterOptions,
+  type ResolvedClusterOptions,
+  requireReachable,
+  resolveClusterOptions,
+} from './options/cluster-options.ts'
 import { resolvePeerOptions } from './peer/peer-options.ts'
 import { PeerPool } from './peer/peer-pool.ts'
 import type { NodeStatus } from './peer/node-status.ts'
@@ -113,6 +118,7 @@ export async function openClusterIn(environment: NodeEnvironment, options: Clust
   const resolved = resolveClusterOptions(options, process.env)
   assertUsableSqlite()
   requireSecureListener(resolved.listen.host, resolved.clusterKeys.length > 0)
+  requireReachable(resolved)
   const directory = DataDirectory.open(environment.disk, resolved.dataDir)
   let cluster: Cluster
   try {
@@ -343,8 +349,8 @@ export class Cluster implements AsyncDisposable {
 
   /** Where other nodes reach this one: `host:port` of gRPC, URL of the LiteFS-compatible API. */
   get addresses(): { readonly grpc: string; readonly http: string } {
-    const { listen, advertise } = this.#options
-    const host = listen.host.includes(':') ? `[${listen.host}]` : listen.host
+    const { advertise } = this.#options
+    const host = /^[^[].*:/.test(advertise.host) ? `[${advertise.host}]` : advertise.host
     return {
       grpc: advertise.grpc ?? `${host}:${this.#grpcPort}`,
       http: advertise.http ?? `http://${host}:${this.#httpPort}`,

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { type ClusterOptions, resolveClusterOptions } from './cluster-options.ts'
+import { type ClusterOptions, requireReachable, resolveClusterOptions } from './cluster-options.ts'
 
 const GIVEN: ClusterOptions = { dataDir: 'data', lease: { kind: 'static', primary: true } }
 const resolve = (more: object, env: NodeJS.ProcessEnv = {}) => resolveClusterOptions({ ...GIVEN, ...more }, env)
@@ -31,9 +31,31 @@ describe('resolveClusterOptions', () => {
       [{ log: { retentionMs: -1 } }, /log: .*retentionMs/],
       [{ ledger: { retentionMs: 5 } }, /ledger: .*retentionMs/],
       [{ ledger: { rows: 5 } }, /ledger: unknown option "rows"/],
+      [{ voters: 'a' }, /"voters"/],
+      [{ voters: ['a', 'a'] }, /"voters"/],
+      [{ voters: ['a b'] }, /"voters\[0\]"/],
     ]
     for (const [more, message] of refused) expect(() => resolve(more), String(message)).toThrow(message)
     expect(() => resolve({ clusterKey: 'too-short' })).toThrow(/^(?![\s\S]*too-short)[\s\S]*clusterKey/)
+  })
+
+  it('takes name, region and address from the environment of a Fly machine, where nothing else is given', () => {
+    const env = { FLY_MACHINE_ID: '148e', FLY_REGION: 'gru', FLY_PRIVATE_IP: 'fdaa::3' }
+    const { node, advertise } = resolve({ listen: { host: '::' } }, env)
+    expect(node).toEqual({ name: '148e', region: 'gru' })
+    expect(advertise.host).toBe('fdaa::3')
+    expect(resolve({}, env).advertise.host).toBe('127.0.0.1')
+    expect(resolve({ node: { name: 'n', region: 'r' } }, env).node).toEqual({ name: 'n', region: 'r' })
+    expect(resolve({}, { FLY_REGION: '' }).node.region).toBe('local')
+  })
+
+  it('asks how others reach a node that listens on every address', () => {
+    const everywhere = { listen: { host: '0.0.0.0' } }
+    expect(() => requireReachable(resolve(everywhere))).toThrow(/"0\.0\.0\.0" is no address/)
+    expect(() => requireReachable(resolve({ ...everywhere, advertise: { grpc: 'a:1' } }))).toThrow(/advertise/)
+    requireReachable(resolve({ ...everywhere, advertise: { grpc: 'a:1', http: 'http://a:2' } }))
+    requireReachable(resolve(everywhere, { FLY_PRIVATE_IP: 'fdaa::3' }))
+    requireReachable(resolve({}))
   })
 
   it('drops the slash at the end of the primary url', () => {

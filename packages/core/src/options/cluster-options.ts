@@ -10,9 +10,9 @@ import type { ConnectionSetup } from '../sqlite/connection.ts'
 import { type LedgerOptions, type ResolvedLedgerOptions, resolveLedgerOptions } from '../write/ledger-options.ts'
 
 export interface NodeOptions {
-  /** Name of this node, unique in the cluster. Default: the host name. */
+  /** Name of this node, unique in the cluster. Default: the environment variable `FLY_MACHINE_ID`, else the host name. */
   readonly name?: string | undefined
-  /** Region for `rpc.region`. Default: "local". */
+  /** Region for `rpc.region`. Default: the environment variable `FLY_REGION`, else "local". */
   readonly region?: string | undefined
 }
 
@@ -35,9 +35,12 @@ export interface ListenOptions {
 }
 
 export interface AdvertiseOptions {
-  /** `host:port` under which other nodes reach this node's gRPC. Default: the listening address. */
+  /**
+   * `host:port` under which other nodes reach this node's gRPC. Default: the listening address; when that is every address of the machine
+   * (`0.0.0.0`, `::`), the one in the environment variable `FLY_PRIVATE_IP`, and without it this has to be given.
+   */
   readonly grpc?: string | undefined
-  /** URL under which other nodes reach this node's HTTP listener. Default: the listening address. */
+  /** URL under which other nodes reach this node's HTTP listener. Default: as for gRPC. */
   readonly http?: string | undefined
 }
 
@@ -81,7 +84,12 @@ export interface ResolvedClusterOptions {
   readonly lease: StaticLeaseOptions
   readonly node: { readonly name: string; readonly region: string }
   readonly listen: { readonly host: string; readonly grpcPort: number; readonly httpPort: number }
-  readonly advertise: { readonly grpc: string | undefined; readonly http: string | undefined }
+  readonly advertise: {
+    readonly grpc: string | undefined
+    readonly http: string | undefined
+    /** Where one of these is not given. */
+    readonly host: string
+  }
   readonly voters: readonly string[]
   readonly clusterKeys: readonly string[]
   readonly interop: boolean
@@ -117,16 +125,24 @@ export function resolveClusterOptions(given: ClusterOptions, env: NodeJS.Process
   rejectUnknownOptions(advertise, ['grpc', 'http'], `${WHERE}: advertise`)
   if (typeof given.dataDir !== 'string' || given.dataDir === '')
     invalidOption(WHERE, 'dataDir', given.dataDir, 'the path of a directory')
+  const { host = '127.0.0.1' } = listen
   return Object.freeze({
     dataDir: given.dataDir,
     lease: resolveLease(given.lease),
-    node: { name: name('node.name', node.name ?? os.hostname()), region: name('node.region', node.region ?? 'local') },
+    node: {
+      name: name('node.name', node.name ?? filled(env['FLY_MACHINE_ID']) ?? os.hostname()),
+      region: name('node.region', node.region ?? filled(env['FLY_REGION']) ?? 'local'),
+    },
     listen: {
-      host: listen.host ?? '127.0.0.1',
+      host,
       grpcPort: port('listen.grpcPort', listen.grpcPort ?? 0),
       httpPort: port('listen.httpPort', listen.httpPort ?? 0),
     },
-    advertise: { grpc: advertise.grpc, http: advertise.http },
+    advertise: {
+      grpc: advertise.grpc,
+      http: advertise.http,
+      host: isEveryAddress(host) ? (filled(env['FLY_PRIVATE_IP']) ?? host) : host,
+    },
     voters: resolveVoters(given.voters ?? []),
     clusterKeys: resolveKeys(given.clusterKey ?? env['LITEFLEET_CLUSTER_KEY']?.split(',')),
     interop: given.interop ?? false,
@@ -153,6 +169,30 @@ function resolveLease(lease: StaticLeaseOptions | undefined): StaticLeaseOptions
     )
   }
   return { kind: 'static', primary: { url: url.replace(/\/$/, '') } }
+}
+
+/**
+ * Others could not reach this node under an address that means all of its own.
+ * @throws INVALID_OPTION
+ */
+export function requireReachable({ advertise }: ResolvedClusterOptions): void {
+  if (!isEveryAddress(advertise.host) || (advertise.grpc !== undefined && advertise.http !== undefined)) return
+  throw new ClusterError(
+    'INVALID_OPTION',
+    `${WHERE}: "${advertise.host}" is no address under which others reach this node`,
+    {
+      hint: 'Say which one is: advertise: { grpc: "10.0.0.1:4201", http: "http://10.0.0.1:4200" }, or listen on that address alone.',
+    },
+  )
+}
+
+function isEveryAddress(host: string): boolean {
+  return ['0.0.0.0', '::', '[::]'].includes(host)
+}
+
+/** A variable that is empty is not set. */
+function filled(value: string | undefined): string | undefined {
+  return value === '' ? undefined : value
 }
 
 function resolveVoters(given: readonly string[]): readonly string[] {
