@@ -14,26 +14,12 @@ import { plainValues } from './test-support/generated-values.ts'
 import { TcpLink } from './test-support/tcp-link.ts'
 import { TestLedger } from './test-support/test-ledger.ts'
 import { echo, primaryAt, procedureCall, TestNode, type TestNodeOptions, writeCall } from './test-support/test-node.ts'
+import { TestNodes } from './test-support/test-nodes.ts'
 import type { ExecuteHere, WriteAnswer, WriteCall, WriteContext } from './write-call.ts'
 
-const closers: (() => Promise<unknown>)[] = []
+const nodes = new TestNodes()
 
-afterEach(async () => {
-  for (const close of closers.splice(0).toReversed()) await close()
-})
-
-async function start(options: TestNodeOptions): Promise<TestNode> {
-  const node = new TestNode({ ...options, peer: { reconnectMinMs: 5, reconnectMaxMs: 20, ...options.peer } })
-  closers.push(() => node.close())
-  return node.listen()
-}
-
-async function pair(primaryOptions: Partial<TestNodeOptions> = {}, replicaOptions: Partial<TestNodeOptions> = {}) {
-  const primary = await start({ name: 'primary', ...primaryOptions })
-  primary.leadership.set('primary')
-  const replica = (await start({ name: 'replica', ...replicaOptions })).follow(primary)
-  return { primary, replica }
-}
+afterEach(() => nodes.close())
 
 const code = (expected: string) => expect.objectContaining({ code: expected })
 const valueOf = (answer: WriteAnswer): unknown => answer.result.kind === 'procedure' && answer.result.value
@@ -47,7 +33,7 @@ describe('a forwarded write', () => {
       for (let turns = seed % 4; turns > 0; turns--) await new Promise((resolve) => setImmediate(resolve))
       return echo(call)
     }
-    const { replica } = await pair({ execute })
+    const { replica } = await nodes.pair({ execute })
     const inputs = Array.from({ length: 5_000 }, (_, i) => ({ i }))
     const answers = await Promise.all(
       inputs.map((input) => replica.forwarder.write(procedureCall(input, { timeoutMs: 25_000 }))),
@@ -56,7 +42,7 @@ describe('a forwarded write', () => {
   })
 
   it('carries every value exactly', async () => {
-    const { replica } = await pair()
+    const { replica } = await nodes.pair()
     await fc.assert(
       fc.asyncProperty(plainValues, async (value) => {
         expect(valueOf(await replica.forwarder.write(procedureCall(value, { timeoutMs: 20_000 })))).toStrictEqual(value)
@@ -66,7 +52,7 @@ describe('a forwarded write', () => {
 
   it('has an id of its own, keeps one it was given, and a local one needs none', async () => {
     const ledger = new TestLedger()
-    const { primary, replica } = await pair({ execute: ledger.execute })
+    const { primary, replica } = await nodes.pair({ execute: ledger.execute })
     const [a, b] = await Promise.all([1, 2].map((value) => replica.forwarder.write(procedureCall(value))))
     expect(a?.requestId).toMatch(/^[0-9a-f]{32}$/)
     expect(a?.requestId).not.toBe(b?.requestId)
@@ -84,7 +70,7 @@ describe('a forwarded write', () => {
       seen.push({ call, context, leftMs: context.deadlineMs - systemClock.monotonicMs() })
       return Promise.resolve(echo(call))
     }
-    const { replica } = await pair({ execute }, { region: 'gru' })
+    const { replica } = await nodes.pair({ execute }, { region: 'gru' })
     await replica.forwarder.write(procedureCall(1, { timeoutMs: 60_000, await: { replicas: 2 }, idempotencyKey: 'k' }))
     await replica.forwarder.write(procedureCall(1, { timeoutMs: 1_000 }))
     expect(seen[0]?.context.origin).toMatchObject({ kind: 'peer', nodeName: 'replica', region: 'gru' })
@@ -101,7 +87,9 @@ describe('a forwarded write', () => {
       new ClusterError('WRITE_QUEUE_FULL', 'full', { details: { retryAfterMs: 5 }, hint: 'Later.' }),
       new ClusterError('ANSWER_DROPPED', 'gone'),
     ]
-    const { primary, replica } = await pair({ execute: (call) => Promise.reject(thrown[Number(valueOf(echo(call)))]) })
+    const { primary, replica } = await nodes.pair({
+      execute: (call) => Promise.reject(thrown[Number(valueOf(echo(call)))]),
+    })
     for (const i of thrown.keys()) {
       const local: unknown = await primary.forwarder.write(procedureCall(i)).catch((error: unknown) => error)
       const remote: unknown = await replica.forwarder.write(procedureCall(i)).catch((error: unknown) => error)
@@ -113,7 +101,7 @@ describe('a forwarded write', () => {
   })
 
   it('with a value that cannot cross is refused before it is sent', async () => {
-    const { replica } = await pair()
+    const { replica } = await nodes.pair()
     await expect(replica.forwarder.write(procedureCall(new Map()))).rejects.toThrow(code('INVALID_REQUEST'))
   })
 
@@ -122,7 +110,7 @@ describe('a forwarded write', () => {
       const value = 'x'.repeat(Number(valueOf(echo(call))))
       return Promise.resolve({ ...echo(call), result: { kind: 'procedure', value } })
     }
-    const { replica } = await pair({ execute, peer: { messageBytesMax: 10_000 } })
+    const { replica } = await nodes.pair({ execute, peer: { messageBytesMax: 10_000 } })
     await expect(replica.forwarder.write(procedureCall(20_000))).rejects.toMatchObject({
       code: 'ANSWER_DROPPED',
       outcome: 'applied',
@@ -139,7 +127,7 @@ describe('visibility on the calling node', () => {
     const awaitLocal: TestNodeOptions['awaitLocal'] = (database, { position, epoch }) => (
       awaited.push([database, position, epoch]), Promise.resolve()
     )
-    const { replica } = await pair({ execute: atPosition }, { awaitLocal })
+    const { replica } = await nodes.pair({ execute: atPosition }, { awaitLocal })
     await replica.forwarder.write(procedureCall(1, { await: 'none' }))
     expect(awaited).toEqual([])
     expect((await replica.forwarder.write(procedureCall(1, { await: 'local' }))).level).toBe('local')
@@ -158,7 +146,7 @@ describe('visibility on the calling node', () => {
       epoch: epoch(3),
     })
     const awaitLocal = () => Promise.reject(new ClusterError('WAIT_TIMEOUT', 'late'))
-    const { replica } = await pair({ execute }, { awaitLocal })
+    const { replica } = await nodes.pair({ execute }, { awaitLocal })
     const error = await replica.forwarder
       .write(procedureCall('v', { await: 'local' }))
       .catch((reason: unknown) => reason)
@@ -177,7 +165,7 @@ describe('visibility on the calling node', () => {
   })
 
   it('is not awaited by the primary itself', async () => {
-    const { primary } = await pair({
+    const { primary } = await nodes.pair({
       execute: atPosition,
       awaitLocal: () => Promise.reject(new Error('nobody waits here')),
     })
@@ -187,7 +175,7 @@ describe('visibility on the calling node', () => {
 
 describe('finding the primary', () => {
   it('waits for one until the deadline', async () => {
-    const { primary, replica } = await pair()
+    const { primary, replica } = await nodes.pair()
     replica.leadership.set(undefined)
     await expect(replica.forwarder.write(procedureCall(1, { timeoutMs: 30 }))).rejects.toMatchObject({
       code: 'NO_PRIMARY',
@@ -199,7 +187,7 @@ describe('finding the primary', () => {
   })
 
   it('waits for one that cannot be reached, then says NO_PRIMARY, not applied', async () => {
-    const { replica } = await pair()
+    const { replica } = await nodes.pair()
     replica.leadership.set(primaryAt('127.0.0.1:1', 'ghost'))
     await expect(replica.forwarder.write(procedureCall(1, { timeoutMs: 100 }))).rejects.toMatchObject({
       code: 'NO_PRIMARY',
@@ -210,18 +198,18 @@ describe('finding the primary', () => {
 
   it('follows the hint of a node that is not the primary any more', async () => {
     const ledger = new TestLedger()
-    const { primary } = await pair({ execute: ledger.execute })
-    const old = (await start({ name: 'old' })).follow(primary)
-    const replica = (await start({ name: 'asker' })).follow(old)
+    const { primary } = await nodes.pair({ execute: ledger.execute })
+    const old = (await nodes.start({ name: 'old' })).follow(primary)
+    const replica = (await nodes.start({ name: 'asker' })).follow(old)
     expect(valueOf(await replica.forwarder.write(procedureCall(1)))).toBe(1)
     expect(ledger.calls.length).toBe(1)
   })
 
   it('does not pass a request on, and asks again while two nodes name each other', async () => {
-    const a = await start({ name: 'a' })
-    const b = (await start({ name: 'b' })).follow(a)
+    const a = await nodes.start({ name: 'a' })
+    const b = (await nodes.start({ name: 'b' })).follow(a)
     a.follow(b)
-    const replica = (await start({ name: 'asker' })).follow(a)
+    const replica = (await nodes.start({ name: 'asker' })).follow(a)
     const write = replica.forwarder.write(procedureCall(1, { timeoutMs: 20_000 }))
     await until(() => replica.leadership.refreshes > 2)
     expect(a.peers.peek(b.address)).toBeUndefined()
@@ -232,7 +220,7 @@ describe('finding the primary', () => {
 
   it('goes to the new primary when the old one lost its office, this node included', async () => {
     const ledger = new TestLedger()
-    const { primary, replica } = await pair({}, { execute: ledger.execute })
+    const { primary, replica } = await nodes.pair({}, { execute: ledger.execute })
     primary.leadership.set(undefined)
     const write = replica.forwarder.write(procedureCall(7))
     await until(() => replica.leadership.refreshes > 0)
@@ -242,8 +230,8 @@ describe('finding the primary', () => {
   })
 
   it('forwards a local write whose node lost the office before it began', async () => {
-    const { primary } = await pair()
-    const loser: TestNode = await start({
+    const { primary } = await nodes.pair()
+    const loser: TestNode = await nodes.start({
       name: 'loser',
       execute: () => {
         loser.follow(primary)
@@ -258,7 +246,7 @@ describe('finding the primary', () => {
   })
 
   it('says when the primary is a LiteFS node', async () => {
-    const { replica } = await pair()
+    const { replica } = await nodes.pair()
     replica.leadership.set({ ...primaryAt('', 'litefs'), grpcAddress: undefined })
     await expect(replica.forwarder.write(procedureCall(1))).rejects.toMatchObject({
       code: 'PRIMARY_IS_LITEFS',
@@ -281,9 +269,9 @@ describe('a channel that breaks', () => {
       }
       return answer
     }
-    const { primary, replica } = await pair({ execute })
+    const { primary, replica } = await nodes.pair({ execute })
     const path = await TcpLink.open(primary.address)
-    closers.push(() => path.close())
+    nodes.onClose(() => path.close())
     cut = () => path.cut()
     replica.leadership.set(primaryAt(path.address, 'primary'))
     const inputs = Array.from({ length: 400 }, (_, i) => i)
@@ -304,7 +292,7 @@ describe('a channel that breaks', () => {
   it('leaves the outcome unknown when no primary is found again, and names the id', async () => {
     const ledger = new TestLedger()
     let cut: () => Promise<void> = () => Promise.resolve()
-    const { primary, replica } = await pair({
+    const { primary, replica } = await nodes.pair({
       execute: async (call, context) => (await ledger.execute(call, context), await cut(), echo(call)),
     })
     const path = await TcpLink.open(primary.address)
@@ -338,7 +326,7 @@ describe('after an attempt that may have been seen', () => {
       const error = [unknown, refusal, refusal][ids.length - 1]
       return error === undefined ? Promise.resolve(echo(call)) : Promise.reject(error)
     }
-    const { replica } = await pair({ execute })
+    const { replica } = await nodes.pair({ execute })
     expect(valueOf(await replica.forwarder.write(procedureCall(1, { timeoutMs: 20_000 })))).toBe(1)
     expect(ids.length).toBe(4)
     expect(new Set(ids).size).toBe(1)
@@ -346,7 +334,7 @@ describe('after an attempt that may have been seen', () => {
 
   it.each(refusals)('the refusal of %s leaves the outcome unknown at the end', async (_, refusal) => {
     const ids: unknown[] = []
-    const { replica } = await pair({
+    const { replica } = await nodes.pair({
       execute: (call) => (ids.push(call.requestId), Promise.reject(ids.length === 1 ? unknown : refusal)),
     })
     const error: unknown = await replica.forwarder
@@ -361,7 +349,7 @@ describe('after an attempt that may have been seen', () => {
     ['a request too old for the ledger', new ClusterError('REQUEST_TOO_OLD', 'old')],
   ])('%s is the answer', async (_, answer) => {
     let attempts = 0
-    const { replica } = await pair({ execute: () => Promise.reject(attempts++ === 0 ? unknown : answer) })
+    const { replica } = await nodes.pair({ execute: () => Promise.reject(attempts++ === 0 ? unknown : answer) })
     await expect(replica.forwarder.write(procedureCall(1))).rejects.toMatchObject({
       code: (answer as { code?: string }).code,
     })
@@ -372,7 +360,7 @@ describe('after an attempt that may have been seen', () => {
     const refusal = new ClusterError('INVALID_REQUEST', 'no')
     let attempts = 0
     let asked = 0
-    const { replica } = await pair({
+    const { replica } = await nodes.pair({
       execute: () => Promise.reject(attempts++ === 0 ? unknown : refusal),
       resolve: () => (
         asked++, Promise.resolve({ outcome: 'applied', result: undefined, position: POSITION, epoch: epoch(1) })
@@ -387,7 +375,7 @@ describe('after an attempt that may have been seen', () => {
 
   it('the first answer is the answer', async () => {
     const ledger = new TestLedger()
-    const { replica } = await pair({
+    const { replica } = await nodes.pair({
       execute: async (call, context) => {
         const answer = await ledger.execute(call, context)
         if (ledger.calls.length === 1) throw unknown
@@ -400,11 +388,11 @@ describe('after an attempt that may have been seen', () => {
 
 describe('closing', () => {
   it('fails what waits for a route, and says "unknown" of what was sent', async () => {
-    const { replica } = await pair({ execute: () => new Promise(() => undefined) })
+    const { replica } = await nodes.pair({ execute: () => new Promise(() => undefined) })
     const sent = replica.forwarder.write(procedureCall(1, { timeoutMs: 60_000 })).catch((error: unknown) => error)
     const client = replica.peers.client(replica.leadership.primary()?.grpcAddress as string)
     await until(() => client.isBusy)
-    const unreachable = await start({ name: 'lost' })
+    const unreachable = await nodes.start({ name: 'lost' })
     unreachable.leadership.set(primaryAt('127.0.0.1:1', 'ghost'))
     const waiting = unreachable.forwarder
       .write(procedureCall(1, { timeoutMs: 60_000 }))
@@ -419,8 +407,8 @@ describe('closing', () => {
 
 describe('a function call', () => {
   async function trio() {
-    const { primary, replica } = await pair({ region: 'gru' }, { region: 'lhr' })
-    const third = (await start({ name: 'third', region: 'nrt' })).follow(primary)
+    const { primary, replica } = await nodes.pair({ region: 'gru' }, { region: 'lhr' })
+    const third = (await nodes.start({ name: 'third', region: 'nrt' })).follow(primary)
     const all = [primary, replica, third]
     for (const node of all) {
       node.functions.register('who', (input, { caller }) => `${node.name} for ${caller}: ${Number(input)}`)
@@ -513,7 +501,7 @@ describe('a batch', () => {
         result: { kind: 'batch', results: [{ changes: 2, lastInsertRowid: 5n, rows }] },
       })
     }
-    const { replica } = await pair({ execute })
+    const { replica } = await nodes.pair({ execute })
     const statements = [
       { sql: 'INSERT', params: [1, 1n, 'x', null, Buffer.from('b'), new Uint8Array([7])], safeIntegers: true },
       { sql: 'UPDATE', params: { a: -0, __proto__x: 'y' }, safeIntegers: false },

@@ -8,21 +8,14 @@ import { until } from '../stream/test-support/until.ts'
 import { PrimaryLink } from './primary-link.ts'
 import { TcpLink } from './test-support/tcp-link.ts'
 import { primaryAt, TestNode } from './test-support/test-node.ts'
+import { TestNodes } from './test-support/test-nodes.ts'
 
-const closers: (() => Promise<unknown> | void)[] = []
+const nodes = new TestNodes()
 
-afterEach(async () => {
-  for (const close of closers.splice(0).toReversed()) await close()
-})
-
-async function start(name: string): Promise<TestNode> {
-  const node = new TestNode({ name, peer: { reconnectMinMs: 5, reconnectMaxMs: 20 } })
-  closers.push(() => node.close())
-  return node.listen()
-}
+afterEach(() => nodes.close())
 
 async function linked() {
-  const replica = await start('replica')
+  const replica = await nodes.start({ name: 'replica' })
   const listeners = new Set<() => void>()
   const leadership = {
     role: { kind: 'detached', reason: 'starting' } as NodeRole,
@@ -42,7 +35,7 @@ async function linked() {
   const reporter = new PositionReporter()
   const link = new PrimaryLink({ leadership, peers: replica.peers, members: replica.members, reporter })
   link.open()
-  closers.push(() => link.close())
+  nodes.onClose(() => link.close())
   const follow = (address: string, name: string): void =>
     leadership.set({ kind: 'replica', primary: primaryAt(address, name) })
   const report = (id: bigint): void => {
@@ -56,7 +49,7 @@ const durableAt = (node: TestNode): bigint | undefined => node.positions.slowest
 
 describe('the link to the primary', () => {
   it('reports everything when the channel opens, and what changes from then on', async () => {
-    const primary = await start('primary')
+    const primary = await nodes.start({ name: 'primary' })
     const { follow, report } = await linked()
     report(1n)
     follow(primary.address, 'primary')
@@ -66,14 +59,14 @@ describe('the link to the primary', () => {
   })
 
   it('joins with the first message also without a database', async () => {
-    const primary = await start('primary')
+    const primary = await nodes.start({ name: 'primary' })
     const { follow } = await linked()
     follow(primary.address, 'primary')
     await until(() => primary.joined.includes('replica'))
   })
 
   it('moves to another primary, and leaves the old one when there is none', async () => {
-    const [a, b] = [await start('a'), await start('b')]
+    const [a, b] = [await nodes.start({ name: 'a' }), await nodes.start({ name: 'b' })]
     const { leadership, replica, follow, report } = await linked()
     report(1n)
     follow(a.address, 'a')
@@ -96,9 +89,9 @@ describe('the link to the primary', () => {
   })
 
   it('reports everything again after a break, and doubts what it knows of the primary', async () => {
-    const primary = await start('primary')
+    const primary = await nodes.start({ name: 'primary' })
     const path = await TcpLink.open(primary.address)
-    closers.push(() => path.close())
+    nodes.onClose(() => path.close())
     const { leadership, follow, report } = await linked()
     report(1n)
     follow(path.address, 'primary')

@@ -23,32 +23,23 @@ import {
   TestNode,
   type TestNodeOptions,
 } from './test-support/test-node.ts'
+import { TestNodes } from './test-support/test-nodes.ts'
 import type { ExecuteHere, ResolveAnswer, ResolveHere } from './write-call.ts'
 
-const closers: (() => Promise<unknown>)[] = []
+const nodes = new TestNodes()
 
-afterEach(async () => {
-  for (const close of closers.splice(0).toReversed()) await close()
-})
-
-async function start(options: TestNodeOptions): Promise<TestNode> {
-  const node = new TestNode({ ...options, peer: { reconnectMinMs: 5, reconnectMaxMs: 20, ...options.peer } })
-  closers.push(() => node.close())
-  return node.listen()
-}
+afterEach(() => nodes.close())
 
 async function pair(primaryOptions: Partial<TestNodeOptions> = {}, replicaOptions: Partial<TestNodeOptions> = {}) {
-  const primary = await start({ name: 'primary', ...primaryOptions })
-  primary.leadership.set('primary')
-  const replica = (await start({ name: 'replica', ...replicaOptions })).follow(primary)
-  await connected(replica, primary.address)
-  return { primary, replica }
+  const both = await nodes.pair(primaryOptions, replicaOptions)
+  await connected(both.replica, both.primary.address)
+  return both
 }
 
 /** The replica's way to the primary, to be cut. */
 async function linkBetween(replica: TestNode, primary: TestNode): Promise<TcpLink> {
   const link = await TcpLink.open(primary.address)
-  closers.push(() => link.close())
+  nodes.onClose(() => link.close())
   replica.leadership.set(primaryAt(link.address, 'primary'))
   await connected(replica, link.address)
   return link
@@ -95,8 +86,8 @@ describe('the question what became of a write', () => {
 
   it('follows the hint of a node that is not the primary any more', async () => {
     const { primary } = await pair()
-    const old = (await start({ name: 'old' })).follow(primary)
-    const asker = (await start({ name: 'asker' })).follow(old)
+    const old = (await nodes.start({ name: 'old' })).follow(primary)
+    const asker = (await nodes.start({ name: 'asker' })).follow(old)
     expect(await asker.forwarder.resolve(question())).toMatchObject({ outcome: 'not-applied' })
   })
 

@@ -11,6 +11,7 @@ import { makeSqliteError } from '../sqlite/sqlite-error.ts'
 import { operations } from './test-support/generated-values.ts'
 import { TcpLink } from './test-support/tcp-link.ts'
 import { echo, TEST_DATABASE, TestNode, type TestNodeOptions, writeCall } from './test-support/test-node.ts'
+import { TestNodes } from './test-support/test-nodes.ts'
 import { type RemoteWrite, sendResolve, sendWrite } from './unary-client.ts'
 import { decodeOperation, encodeWrite } from './unary-write.ts'
 import type { ResolveAnswer, WriteCall } from './write-call.ts'
@@ -18,15 +19,13 @@ import type { ResolveAnswer, WriteCall } from './write-call.ts'
 const KEY = 'the key of this cluster'
 const ID = '0192aabbccdd11223344556600000001'
 const protocol = loadPeerProtocol()
-const closers: (() => Promise<unknown> | void)[] = []
+const nodes = new TestNodes()
 
-afterEach(async () => {
-  for (const close of closers.splice(0).toReversed()) await close()
-})
+afterEach(() => nodes.close())
 
 async function startPrimary(options: Partial<TestNodeOptions> = {}): Promise<TestNode> {
   const node = await new TestNode({ name: 'primary', ...options }).listen()
-  closers.push(() => node.close())
+  nodes.onClose(() => node.close())
   node.leadership.set('primary')
   return node
 }
@@ -154,7 +153,7 @@ describe('a write from outside that fails on the way', () => {
     let cut = (): void => undefined
     const node = await startPrimary({ execute: () => (cut(), new Promise(() => undefined)) })
     const link = await TcpLink.open(node.address)
-    closers.push(() => link.close())
+    nodes.onClose(() => link.close())
     const unknown = {
       code: 'WRITE_OUTCOME_UNKNOWN',
       outcome: 'unknown',

@@ -10,22 +10,15 @@ import { signToken } from '../request/cluster-token.ts'
 import type { Resolution } from '../request/write-request.ts'
 import { makeSqliteError } from '../sqlite/sqlite-error.ts'
 import { plainValues, sqlValues } from './test-support/generated-values.ts'
-import { echo, TestNode, type TestNodeOptions } from './test-support/test-node.ts'
+import { echo, TestNode } from './test-support/test-node.ts'
+import { TestNodes } from './test-support/test-nodes.ts'
 import { decodePlainValue, decodeSqlValue, encodePlainValue, encodeSqlValue } from './unary-values.ts'
 import type { WriteCall } from './write-call.ts'
 
-const closers: (() => Promise<unknown> | void)[] = []
+const nodes = new TestNodes()
 const protocol = loadPeerProtocol()
 
-afterEach(async () => {
-  for (const close of closers.splice(0).toReversed()) await close()
-})
-
-async function start(options: TestNodeOptions): Promise<TestNode> {
-  const node = new TestNode({ ...options, peer: { reconnectMinMs: 5, reconnectMaxMs: 20, ...options.peer } })
-  closers.push(() => node.close())
-  return node.listen()
-}
+afterEach(() => nodes.close())
 
 function ask(
   node: TestNode,
@@ -35,7 +28,7 @@ function ask(
 ): Promise<Record<string, unknown>> {
   const method = protocol.peer[name]!
   const client = new Client(node.address, credentials.createInsecure())
-  closers.push(() => client.close())
+  nodes.onClose(() => client.close())
   const metadata = new Metadata()
   if (token !== undefined) metadata.set('authorization', `Bearer ${token}`)
   return new Promise((resolve, reject) => {
@@ -83,7 +76,7 @@ describe('the values of the unary methods', () => {
 describe('Write', () => {
   it('runs a batch on the primary through any node, with values of every kind', async () => {
     const seen: WriteCall[] = []
-    const primary = await start({
+    const primary = await nodes.start({
       name: 'primary',
       execute: (call) => {
         seen.push(call)
@@ -96,7 +89,7 @@ describe('Write', () => {
       },
     })
     primary.leadership.set('primary')
-    const replica = (await start({ name: 'replica' })).follow(primary)
+    const replica = (await nodes.start({ name: 'replica' })).follow(primary)
     const requestId = Buffer.from('0192aabbccdd11223344556600000001', 'hex')
     const reply = await ask(replica, 'Write', {
       database: 'app.db',
@@ -158,7 +151,7 @@ describe('Write', () => {
       new ClusterError('NOT_YET_VISIBLE', 'later', { details: { position: ZERO_POSITION }, hint: 'Wait.' }),
       Object.assign(new TypeError('mine'), { code: 'E_MINE' }),
     ]
-    const node = await start({ name: 'primary', execute: () => Promise.reject(errors.shift()) })
+    const node = await nodes.start({ name: 'primary', execute: () => Promise.reject(errors.shift()) })
     node.leadership.set('primary')
     const write = () => ask(node, 'Write', { database: 'app.db', procedure: { name: 'p' } })
     expect(await write()).toMatchObject({
@@ -201,7 +194,7 @@ describe('Write', () => {
     ['no replicas to await', { database: 'app.db', procedure: { name: 'p' }, awaitLevel: { replicas: 0 } }],
   ])('with %s is INVALID_ARGUMENT, and nothing runs', async (_, request) => {
     let runs = 0
-    const node = await start({ name: 'primary', execute: (call) => (runs++, Promise.resolve(echo(call))) })
+    const node = await nodes.start({ name: 'primary', execute: (call) => (runs++, Promise.resolve(echo(call))) })
     node.leadership.set('primary')
     const error = await ask(node, 'Write', request).catch((reason: unknown) => reason as ServiceError)
     expect(error).toMatchObject({ code: 3 })
@@ -210,7 +203,7 @@ describe('Write', () => {
 
   it('needs a fresh token of its own purpose where there is a key', async () => {
     const keys = ['the key of this cluster']
-    const node = await start({ name: 'primary', keys })
+    const node = await nodes.start({ name: 'primary', keys })
     node.leadership.set('primary')
     const request = { database: 'app.db', procedure: { name: 'p', input: { number: 1 } } }
     const claims = { clusterId: '', nodeName: '' }
@@ -236,7 +229,7 @@ describe('Resolve', () => {
       { outcome: 'applied', result: undefined },
       { outcome: 'not-applied' },
     ]
-    const primary = await start({
+    const primary = await nodes.start({
       name: 'primary',
       resolve: (call) => {
         asked.push([call.database, call.requestId])
@@ -248,7 +241,7 @@ describe('Resolve', () => {
       },
     })
     primary.leadership.set('primary')
-    const replica = (await start({ name: 'replica' })).follow(primary)
+    const replica = (await nodes.start({ name: 'replica' })).follow(primary)
     const resolve = async () => ((await ask(replica, 'Resolve', question)) as { resolution: object }).resolution
     const common = { position: { txid: '0', checksum: '0' }, epoch: '4' }
     expect(await resolve()).toMatchObject({ applied: true, answer: 'value', ...common })
@@ -265,7 +258,7 @@ describe('Resolve', () => {
   })
 
   it('answers in the reply why it could not find out, and that the outcome is open', async () => {
-    const node = await start({ name: 'replica' })
+    const node = await nodes.start({ name: 'replica' })
     expect(await ask(node, 'Resolve', { ...question, timeoutMs: 50 })).toMatchObject({
       failure: { kind: 'CLUSTER', code: 'WRITE_OUTCOME_UNKNOWN', outcome: 'unknown', retry: 'same-request-id' },
     })
@@ -276,16 +269,16 @@ describe('Resolve', () => {
     ['a short request id', { database: 'app.db', requestId: Buffer.alloc(3) }],
     ['a bad name', { database: 'a/b', requestId }],
   ])('with %s is INVALID_ARGUMENT', async (_, request) => {
-    const node = await start({ name: 'primary' })
+    const node = await nodes.start({ name: 'primary' })
     await expect(ask(node, 'Resolve', request)).rejects.toMatchObject({ code: 3 })
   })
 })
 
 describe('Call', () => {
   it('runs a function where it was asked to, and answers its value or its error', async () => {
-    const primary = await start({ name: 'primary', region: 'gru' })
+    const primary = await nodes.start({ name: 'primary', region: 'gru' })
     primary.leadership.set('primary')
-    const replica = (await start({ name: 'replica' })).follow(primary)
+    const replica = (await nodes.start({ name: 'replica' })).follow(primary)
     replica.members.replace([primary.members.self])
     for (const node of [primary, replica]) {
       node.functions.register('who', (input) => {
