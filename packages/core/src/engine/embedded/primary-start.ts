@@ -116,6 +116,7 @@ class Start {
     const { unlogged } = this.#parts
     this.#log.append(records.map((record) => ({ epoch: wrote, record, requests: unlogged.of(record.postApply) })))
     this.#log.syncNow()
+    unlogged.forget()
     this.#beginEpoch()
     this.#file.checksums = before // brought up to now by the capture
     return capture

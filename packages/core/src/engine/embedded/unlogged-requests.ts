@@ -15,6 +15,11 @@ export class UnloggedRequests {
     this.#kept = requests === undefined ? undefined : { position, requests }
   }
 
+  /** The log has them. */
+  forget(): void {
+    this.#kept = undefined
+  }
+
   /** Of the transaction that leads to this position. */
   of(position: Position): Buffer | undefined {
     return this.#kept !== undefined && samePosition(this.#kept.position, position) ? this.#kept.requests : undefined
