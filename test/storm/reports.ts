@@ -114,7 +114,12 @@ export async function replayByCommand(fleet: Fleet, reports: readonly FoundRepor
   return count
 }
 
-export async function replay(fleet: Fleet, reports: readonly FoundReport[]): Promise<ReplayCount> {
+/** @param onAbandoned told of each write that the history of today has declared not applied */
+export async function replay(
+  fleet: Fleet,
+  reports: readonly FoundReport[],
+  onAbandoned: (id: number) => void,
+): Promise<ReplayCount> {
   const count: ReplayCount = { requests: 0, ran: 0, known: 0, abandoned: 0, withoutOperation: 0 }
   const { primary } = fleet.cluster
   for (const { report, requests } of reports) {
@@ -140,6 +145,7 @@ export async function replay(fleet: Fleet, reports: readonly FoundReport[]): Pro
       } catch (error) {
         if (!(error instanceof NodeError) || error.code !== 'REQUEST_ABANDONED') throw error
         count.abandoned++
+        onAbandoned(id)
       }
     }
   }
