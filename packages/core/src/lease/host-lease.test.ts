@@ -28,8 +28,8 @@ afterEach(async () => {
   fs.rmSync(directory, { recursive: true, force: true })
 })
 
-function join({ isCandidate = true } = {}): HostLease {
-  const lease = new HostLease({ directory, isCandidate, disk: realDisk, clock: systemClock, pollMs: 10 })
+function join({ isCandidate = true, pollMs = 10 } = {}): HostLease {
+  const lease = new HostLease({ directory, isCandidate, disk: realDisk, clock: systemClock, pollMs })
   leases.push(lease)
   return lease
 }
@@ -48,7 +48,7 @@ async function killed(child: ChildProcess): Promise<void> {
   await exit
 }
 
-leaseConformance(() => {
+leaseConformance('host', () => {
   const fleet: LeaseFleet = { join, [Symbol.asyncDispose]: () => Promise.resolve() }
   return Promise.resolve(fleet)
 })
@@ -92,17 +92,41 @@ describe('a process that has it', () => {
   })
 })
 
-test('the margin means nothing to a lease without a time to live', async () => {
-  expect((await take(join(), 'me')).isHeld(60_000)).toBe(true)
+test('who takes it and who gives it back wakes the others, however seldom they look', async () => {
+  const told: (string | undefined)[] = []
+  join({ pollMs: 3_600_000 }).observe((holder) => told.push(holder?.name))
+  const held = await take(join(), 'other')
+  await until(() => told.at(-1) === 'other')
+  await held.release()
+  await until(() => told.at(-1) === undefined)
+  expect(told).toEqual([undefined, 'other', undefined])
 })
 
-test('a lock file that is removed ends the lease, before somebody else can have another one for long', async () => {
+test('a lock file that is removed ends the lease, also when another one was made and taken at once', async () => {
   const held = await take(join(), 'me')
   fs.rmSync(path.join(directory, 'lock'))
+  const other = await take(join(), 'other')
   await until(() => held.lost.aborted)
-  expect(held.isHeld(0)).toBe(false)
+  expect([held.isHeld(0), other.isHeld(0)]).toEqual([false, true])
   expect(held.lost.reason).toContain('removed')
-  expect((await take(join(), 'other')).epoch).toBeGreaterThan(held.epoch)
+  expect(other.epoch).toBeGreaterThan(held.epoch)
+})
+
+test('a lock file that is removed while it is being locked is no lease', async () => {
+  const file = path.join(directory, 'lock')
+  const disk = {
+    ...realDisk,
+    open: (operation: string, name: string, flags: 'r' | 'r+' | 'w+' | 'wx+') => {
+      const fd = realDisk.open(operation, name, flags)
+      if (operation === 'lease.open' && removals-- > 0) fs.rmSync(file)
+      return fd
+    },
+  }
+  let removals = 1
+  const lease = new HostLease({ directory, disk, clock: systemClock, pollMs: 10 })
+  leases.push(lease)
+  expect((await tryToTake(lease, 'me')).kind).toBe('taken')
+  expect((await tryToTake(lease, 'me')).kind).toBe('held')
 })
 
 test('an epoch file that holds none is refused by name, and the lease is free for whoever puts it right', async () => {

@@ -6,7 +6,8 @@
  *   <directory>/epoch     the newest epoch, in decimal, a newline
  *
  * Order of acquiring: byte 0 → epoch, durable → holder, durable → byte 1. So whoever finds byte 1 locked reads the living holder, and
- * what a dead one left is never taken for news. Watchers try byte 1 only, so they never stand in a candidate's way.
+ * what a dead one left is never taken for news. Watchers try byte 1 only, so they never stand in a candidate's way. Whoever gives it back
+ * writes a byte into `lock`, which wakes those who watch the directory; a death wakes nobody and is found by looking.
  * Relies on: a file system of this machine (locks of network file systems are not looked at), and nobody removes the files while they are in use; one
  * that was moved or removed is found within `pollMs` and ends the lease.
  * Promises: it has no time to live, so margins mean nothing. A holder that stands still (SIGSTOP, a suspended machine) keeps the lease, and nobody else
@@ -17,6 +18,7 @@ import path from 'node:path'
 import type { Clock, Timer } from '../base/clock.ts'
 import { ClusterError } from '../errors/cluster-error.ts'
 import type { Disk } from '../files/disk.ts'
+import { type FileWatch, watchFile } from '../files/file-watch.ts'
 import { tryLock, tryLockShared, unlock } from '../files/range-lock.ts'
 import { type Epoch, epoch } from '../position/epoch.ts'
 import { formatLeaseHolder, type LeaseHolder, parseLeaseHolder, sameHolder } from './lease-holder.ts'
@@ -45,7 +47,9 @@ export class HostLease implements Lease {
   readonly #parts: HostLeaseParts
   readonly #observations = new Set<HostObservation>()
   readonly #polls = new Set<() => void>()
+  #watch: FileWatch | undefined
   #held: HeldHostLease | undefined
+  #isClosed = false
 
   /** Throws `STORAGE_FAILED`. */
   constructor(parts: HostLeaseParts) {
@@ -55,22 +59,24 @@ export class HostLease implements Lease {
   }
 
   async acquire({ self, epochAbove }: AcquireRequest): Promise<AcquireOutcome> {
-    if (!this.isCandidate || this.#held !== undefined) return { kind: 'taken', holder: this.#read() }
+    if (!this.isCandidate || this.#isClosed || this.#held !== undefined) return { kind: 'taken', holder: this.#read() }
     const { disk } = this.#parts
     const fd = this.#openLock()
     let held: HeldHostLease | undefined
     try {
-      if (!tryLock(fd, LEASE_BYTE, 1)) return { kind: 'taken', holder: this.#read() }
+      // A file that was removed between opening and locking it excludes nobody.
+      if (!tryLock(fd, LEASE_BYTE, 1) || !this.#isNamed(fd)) return { kind: 'taken', holder: this.#read() }
       const next = this.#nextEpoch(epochAbove)
       disk.replaceDurably('lease.write-holder', this.#file('holder'), Buffer.from(formatLeaseHolder(self)))
       await this.#announce(fd)
+      if (this.#hasEnded()) return { kind: 'taken', holder: undefined }
       held = new HeldHostLease(next, () => this.#giveBack(fd))
     } finally {
       if (held === undefined) disk.close('lease.close', fd) // with it goes the lock
     }
     this.#held = held
     this.#look()
-    this.#watchFile(held)
+    this.#watchFile(held, fd)
     return { kind: 'held', lease: held }
   }
 
@@ -78,17 +84,21 @@ export class HostLease implements Lease {
     const observation = new HostObservation(() => this.#read(), listener)
     const stopPolling = this.#every(() => observation.look())
     this.#observations.add(observation)
+    this.#watch ??= this.#watchDirectory()
     observation.look()
     const stop = (): void => {
       this.#observations.delete(observation)
       stopPolling()
     }
-    return { refresh: () => observation.look(), stop }
+    return { refresh: () => this.#quietly(() => this.#observations.has(observation) && observation.look()), stop }
   }
 
   async close(): Promise<void> {
+    this.#isClosed = true
     await this.#held?.release()
     this.#stopPolling()
+    this.#watch?.close()
+    this.#watch = undefined
     this.#observations.clear()
   }
 
@@ -138,6 +148,7 @@ export class HostLease implements Lease {
     try {
       unlock(fd, HOLDER_BYTE, 1)
       unlock(fd, LEASE_BYTE, 1)
+      this.#quietly(() => disk.write('lease.wake', fd, Buffer.from('\n'), 0, 1, 0))
     } finally {
       disk.close('lease.close', fd)
     }
@@ -145,14 +156,33 @@ export class HostLease implements Lease {
   }
 
   /** Somebody who removes the lock file lets another one make it anew: then there would be two. */
-  #watchFile(held: HeldHostLease): void {
-    const { disk } = this.#parts
-    const file = this.#file('lock')
-    const inode = disk.identity('lease.look', file)?.inode
+  #watchFile(held: HeldHostLease, fd: number): void {
     const stop = this.#every(() => {
-      if (disk.identity('lease.look', file)?.inode !== inode) held.lose(`${file} was moved or removed`)
+      if (!this.#isNamed(fd)) held.lose(`${this.#file('lock')} was moved or removed`)
     })
     held.lost.addEventListener('abort', stop, { once: true })
+  }
+
+  /** Whether the open file is the one that others find. */
+  #isNamed(fd: number): boolean {
+    const { disk } = this.#parts
+    const named = disk.identity('lease.look', this.#file('lock'))
+    return named !== undefined && named.inode === disk.identity('lease.look', `/dev/fd/${fd}`)?.inode
+  }
+
+  /** While `acquire` waited. */
+  #hasEnded(): boolean {
+    return this.#isClosed
+  }
+
+  /** Where watching does not work, polling does. */
+  #watchDirectory(): FileWatch | undefined {
+    const look = (): void => this.#quietly(() => this.#look())
+    try {
+      return watchFile(this.#parts.directory, look, () => undefined)
+    } catch {
+      return undefined
+    }
   }
 
   #look(): void {
@@ -176,11 +206,7 @@ export class HostLease implements Lease {
     const next = (): void => {
       timer = clock.setTimer(pollMs, () => {
         next()
-        try {
-          work()
-        } catch {
-          // The disk fails: what was known stays, the next look tells more.
-        }
+        this.#quietly(work)
       })
     }
     next()
@@ -190,6 +216,14 @@ export class HostLease implements Lease {
     }
     this.#polls.add(stop)
     return stop
+  }
+
+  #quietly(work: () => void): void {
+    try {
+      work()
+    } catch {
+      // The disk fails: what was known stays, the next look tells more.
+    }
   }
 
   #stopPolling(): void {

@@ -23,7 +23,7 @@
  *    changes, never twice the same in a row; the holder's own node is told too. `refresh()` means "my news may be
  *    stale": look again soon. It may be called often.
  *
- * `test/conformance` runs one suite over every backend.
+ * `test-support/lease-conformance.ts` is one suite that runs over every backend.
  */
 import type { Epoch } from '../position/epoch.ts'
 import type { LeaseHolder } from './lease-holder.ts'

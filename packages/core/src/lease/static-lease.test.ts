@@ -5,6 +5,7 @@ import { until } from '../stream/test-support/until.ts'
 import type { LeaseHolder } from './lease-holder.ts'
 import type { Lease } from './lease.ts'
 import { createStaticLease } from './static-lease.ts'
+import { leaseConformance } from './test-support/lease-conformance.ts'
 
 const holder = (name: string, grpcAddress = '127.0.0.1:1'): LeaseHolder => ({
   hostname: name,
@@ -48,6 +49,23 @@ function replicaLease(probe: (url: string) => Promise<LeaseHolder>, recheckMs = 
 }
 
 const request = { self: holder('me'), epochAbove: epoch(0), signal: new AbortController().signal }
+
+/** The first that joins is the primary; the others ask it who it is. */
+leaseConformance(
+  'static',
+  () => {
+    const primary = primaryLease()
+    let found: LeaseHolder | undefined
+    primary.observe((known) => (found = known))
+    const answer = () => (found === undefined ? Promise.reject(new Error('down')) : Promise.resolve(found))
+    const waiting = [primary]
+    return Promise.resolve({
+      join: () => waiting.shift() ?? replicaLease(answer),
+      [Symbol.asyncDispose]: () => Promise.resolve(),
+    })
+  },
+  { candidates: 'first' },
+)
 
 describe('a static lease on the primary', () => {
   it('is held from the first attempt on, with an epoch above everything seen', async () => {
