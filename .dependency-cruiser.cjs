@@ -48,6 +48,7 @@ const WITHIN_FLOOR = {
   leadership: ['lease'],
   forward: ['peer', 'leadership'],
   cache: ['pubsub'],
+  node: ['options'],
 }
 
 /** A foreign module → the only rooms of core (or files of other packages) that may import it, and whether types may travel further. */
@@ -56,7 +57,7 @@ const DOORKEEPERS = [
   { name: 'node-fs', module: '^(node:)?fs(/promises)?$', keeper: `${SRC}/files/` },
   { name: 'fs-native-extensions', module: 'fs-native-extensions', keeper: `${SRC}/files/` },
   { name: 'lz4', module: 'lz4-napi', keeper: `${SRC}/ltx/` },
-  { name: 'grpc', module: '@grpc/', keeper: `${SRC}/peer/` },
+  { name: 'grpc', module: '@grpc/', keeper: `${SRC}/(peer/|lease/etcd-)` },
   { name: 'node-http', module: '^(node:)?(http|https|http2|net|tls)$', keeper: `${SRC}/stream/` },
 ]
 

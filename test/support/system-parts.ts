@@ -6,6 +6,7 @@ const PARTS = [
   { program: 'sqlite3', why: 'commits and reads by another process (Debian: apt-get install sqlite3)' },
   { program: 'ip', why: 'partitions between network namespaces (Debian: apt-get install iproute2)' },
   { program: 'mount', why: 'a small file system that runs full (Debian: apt-get install mount)' },
+  { program: 'etcd', why: 'elections (Debian: apt-get install etcd-server)' },
 ] as const
 
 /** One line for each program that is not on the PATH. */

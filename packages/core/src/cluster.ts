@@ -26,9 +26,9 @@ import { resolveLeadershipOptions } from './leadership/leadership-options.ts'
 import type { NodeRole, PrimaryInfo, Term } from './leadership/node-role.ts'
 import type { Lease } from './lease/lease.ts'
 import type { LeaseHolder } from './lease/lease-holder.ts'
-import { createStaticLease } from './lease/static-lease.ts'
 import { awaitReplicas, requireAwaitable } from './node/await-replicas.ts'
 import { ClusterIdentity } from './node/cluster-identity.ts'
+import { createLease } from './node/create-lease.ts'
 import { type NodeEnvironment, realEnvironment } from './node/environment.ts'
 import { Following } from './node/following.ts'
 import { Membership } from './node/membership.ts'
@@ -317,17 +317,23 @@ export class Cluster implements AsyncDisposable {
     }
   }
 
+  /** This node is the primary because its configuration says so: it is open when it is in office. */
+  get #isAppointed(): boolean {
+    const { lease } = this.#options
+    return lease.kind === 'static' && lease.primary === true
+  }
+
   /** @internal */
   async open(): Promise<void> {
     try {
-      if (this.#options.lease.primary === true) this.#identity.found()
+      if (this.#isAppointed) this.#identity.found()
       this.#grpcPort = await this.#peerServer.listen(this.#options.listen.host, this.#options.listen.grpcPort)
       this.#httpPort = await this.#streamServer.listen()
       this.#leadership.onChange((role) => this.#roleChanged(role))
       this.#engine.onDatabaseAdded((database) => this.#databaseAdded(database))
       this.#leadership.open()
       this.#pruning.start()
-      if (this.#options.lease.primary === true) {
+      if (this.#isAppointed) {
         const inOffice = this.#leadership.waitForPrimary(this.#clock.monotonicMs() + OPEN_TIMEOUT_MS)
         await Promise.race([inOffice, this.#officeFailed.promise])
       }
@@ -509,6 +515,7 @@ export class Cluster implements AsyncDisposable {
   async #takeOffice(term: Term): Promise<void> {
     try {
       await this.#following.settled()
+      if (this.#identity.clusterId === undefined) this.#identity.found() // the first one ever
       await this.#engine.takeOffice(term.epoch)
     } catch (error) {
       this.#officeFailed.reject(error)
@@ -561,18 +568,15 @@ export class Cluster implements AsyncDisposable {
 
   #createLease(): Lease {
     const { lease, clusterKeys, node } = this.#options
-    const info = new InfoClient({
-      keys: clusterKeys,
-      nodeName: node.name,
-      clusterId: () => this.#identity.clusterId,
-      clock: this.#clock,
-      route: this.#environment.route,
-    })
-    return createStaticLease({
-      primary: lease.primary,
-      clock: this.#clock,
+    const { clock, disk, route } = this.#environment
+    const clusterId = () => this.#identity.clusterId
+    return createLease({
+      options: lease,
+      clock,
+      disk,
+      route,
       epochs: { next: (above) => Promise.resolve(this.#identity.nextEpoch(above)) },
-      probe: (url, signal) => probePrimary(info, url, signal),
+      info: new InfoClient({ keys: clusterKeys, nodeName: node.name, clusterId, clock, route }),
       random: Math.random,
     })
   }
@@ -659,21 +663,6 @@ export class Cluster implements AsyncDisposable {
     }
     const kept = readers.find((reader) => reader.status === 'rejected')
     if (kept !== undefined) throw kept.reason
-  }
-}
-
-async function probePrimary(info: InfoClient, url: string, signal: AbortSignal): Promise<LeaseHolder> {
-  const answer = await info.ask(url, signal)
-  if (!answer.isPrimary) throw new ClusterError('NO_PRIMARY', `${url} answers, but is not a primary`)
-  const { litefleet } = answer
-  return {
-    hostname: answer.primaryHostname,
-    advertiseUrl: url,
-    grpcAddress: litefleet?.grpc,
-    name: litefleet?.name ?? answer.primaryHostname,
-    nodeId: answer.nodeId?.toLowerCase() ?? '',
-    region: litefleet?.region ?? '',
-    protocol: litefleet?.protocol,
   }
 }
 

@@ -54,6 +54,23 @@ databases:
   })
 })
 
+test('the files of a lease start at the directory of the configuration, the rest is handed on', () => {
+  const read = (lease: string) => parseNodeConfig(`lease: ${lease}`, 'x.yml', '/etc/fleet').lease
+  expect(read('{ kind: host, directory: ./lease, candidate: false }')).toEqual({
+    kind: 'host',
+    directory: '/etc/fleet/lease',
+    candidate: false,
+  })
+  expect(read('{ kind: etcd, endpoints: ["https://a:1"], key: k, ttlMs: 5000, username: u, caFile: ca.pem }')).toEqual({
+    kind: 'etcd',
+    endpoints: ['https://a:1'],
+    key: 'k',
+    ttlMs: 5_000,
+    username: 'u',
+    caFile: '/etc/fleet/ca.pem',
+  })
+})
+
 test('JSON is read as well, and an empty file is an empty configuration', () => {
   expect(parseNodeConfig('{"node":{"name":"a"}}', 'x.json', '/')).toEqual({ node: { name: 'a' } })
   expect(parseNodeConfig('', 'x.yml', '/')).toEqual({})
@@ -66,6 +83,8 @@ test.each([
   ['completely: other', 'unknown key "completely" Known keys: dataDir'],
   ['listen: 5', '"listen" is 5 It accepts a map of keys and values.'],
   ['databases: x', '"databases" is "x" It accepts a list'],
+  ['lease: { kind: host, directroy: x }', 'lease: unknown key "directroy" Did you mean "directory"?'],
+  ['lease: { kind: host, directory: 5 }', '"lease.directory" is 5 It accepts a text.'],
   ['interop: "yes"', '"interop" is "yes" It accepts true or false.'],
   ['dataDir: 5', '"dataDir" is 5 It accepts a text.'],
   ['- a', 'It accepts a map'],

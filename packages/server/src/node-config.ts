@@ -5,6 +5,7 @@
  * dataDir: ./data                          # relative paths start at the file's directory
  * node: { name: gru-1, region: gru }
  * lease: { kind: static, primary: true }   # on a replica: primary: { url: http://10.0.0.1:4200 }
+ *                                          # or { kind: host, directory: ./lease }, or { kind: etcd, endpoints: [http://10.0.0.9:2379] }
  * listen: { host: 127.0.0.1, grpcPort: 4201, httpPort: 4200 }
  * advertise: { grpc: "10.0.0.1:4201", http: "http://10.0.0.1:4200" }
  * voters: [gru-1, gru-2, fra-1]           # whose majority the await level "majority" speaks of; the same on every node
@@ -90,7 +91,7 @@ export function parseNodeConfig(text: string, where: string, directory: string):
       mapped(given['dataDir'], (v) => path.resolve(directory, requireText(v, where, 'dataDir'))),
     ),
     ...optional('node', section(given, 'node', ['name', 'region'], where)),
-    ...optional('lease', section(given, 'lease', ['kind', 'primary'], where)),
+    ...optional('lease', lease(given, where, directory)),
     ...optional('listen', section(given, 'listen', ['host', 'grpcPort', 'httpPort'], where)),
     ...optional('advertise', section(given, 'advertise', ['grpc', 'http'], where)),
     ...optional(
@@ -135,6 +136,35 @@ export function mergeNodeConfig(base: NodeConfig, over: NodeConfig): NodeConfig 
     merged[key] = isMap(value) && isMap(below) && key !== 'lease' ? { ...below, ...value } : value
   }
   return merged
+}
+
+const LEASE_KEYS = [
+  'kind',
+  'candidate',
+  'primary',
+  'directory',
+  'endpoints',
+  'key',
+  'ttlMs',
+  'username',
+  'password',
+  'caFile',
+]
+
+/** Which keys belong to which kind is left to core. */
+function lease(
+  given: Readonly<Record<string, unknown>>,
+  where: string,
+  directory: string,
+): Readonly<Record<string, unknown>> | undefined {
+  const map = section(given, 'lease', LEASE_KEYS, where)
+  if (map === undefined) return undefined
+  const file = (key: 'directory' | 'caFile') =>
+    optional(
+      key,
+      mapped(map[key], (v) => path.resolve(directory, requireText(v, where, `lease.${key}`))),
+    )
+  return { ...map, ...file('directory'), ...file('caFile') }
 }
 
 function voters(value: unknown, where: string): readonly string[] {

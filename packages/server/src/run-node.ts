@@ -47,7 +47,7 @@ export function toClusterOptions(config: NodeConfig): ClusterOptions {
   }
   if (lease === undefined) {
     throw new ClusterError('INVALID_OPTION', 'the lease is missing', {
-      hint: 'Pass --primary on the primary, --replica-of URL on a replica, or set lease in the configuration.',
+      hint: 'Pass --primary on the primary, --replica-of URL on a replica, or, also for an election, set lease in the configuration.',
     })
   }
   return {

@@ -97,6 +97,12 @@ export const errorTable = {
     retry: 'after-backoff',
     meaning: 'No connected node has this name or region.',
   },
+  LEASE_UNAVAILABLE: {
+    outcome: 'not-applied',
+    retry: 'after-backoff',
+    meaning:
+      'The service that keeps the lease cannot be reached, or refuses. A primary stays in office while its lease lasts; nobody else can take it.',
+  },
   // writes: where they may run
   NO_PRIMARY: {
     outcome: 'not-applied',

@@ -14,8 +14,8 @@
  *    held lease is never valid again. A renewal that fails is no loss before the time runs out.
  * 4. Epochs. Each acquisition has an epoch larger than any epoch this backend ever gave to any node, and larger than
  *    `epochAbove`, which is the largest one the candidate has seen anywhere. The epoch is durable before `acquire`
- *    answers: a crash may skip epochs and never repeats one. Consul's ModifyIndex and etcd's revision grow by
- *    themselves; `host` and `static` use an `EpochCounter`.
+ *    answers: a crash may skip epochs and never repeats one. Consul's ModifyIndex grows by itself; etcd and `host` keep a
+ *    counter beside the lease; `static` uses an `EpochCounter`.
  * 5. Release. After `release()` resolves another node may acquire at once; it is idempotent and also ends renewal.
  *    Closing the backend releases what it holds. A process that dies holds the lease no longer than the backend
  *    documents.

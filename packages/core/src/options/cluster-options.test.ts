@@ -25,7 +25,6 @@ describe('resolveClusterOptions', () => {
       [{ listen: { prot: 1 } }, /listen: unknown option "prot"/],
       [{ dataDir: '' }, /"dataDir"/],
       [{ lease: undefined }, /"lease"/],
-      [{ lease: { kind: 'static', primary: { url: 'host:1' } } }, /"lease.primary"/],
       [{ listen: { grpcPort: 70_000 } }, /"listen.grpcPort"/],
       [{ node: { name: 'with space' } }, /"node.name"/],
       [{ log: { retentionMs: -1 } }, /log: .*retentionMs/],
@@ -56,10 +55,5 @@ describe('resolveClusterOptions', () => {
     requireReachable(resolve({ ...everywhere, advertise: { grpc: 'a:1', http: 'http://a:2' } }))
     requireReachable(resolve(everywhere, { FLY_PRIVATE_IP: 'fdaa::3' }))
     requireReachable(resolve({}))
-  })
-
-  it('drops the slash at the end of the primary url', () => {
-    const { lease } = resolve({ lease: { kind: 'static', primary: { url: 'http://10.0.0.1:4200/' } } })
-    expect(lease.primary).toEqual({ url: 'http://10.0.0.1:4200' })
   })
 })

@@ -8,21 +8,13 @@ import { invalidOption, rejectUnknownOptions } from '../errors/unknown-option.ts
 import { type LogOptions, type ResolvedLogOptions, resolveLogOptions } from '../log/log-options.ts'
 import type { ConnectionSetup } from '../sqlite/connection.ts'
 import { type LedgerOptions, type ResolvedLedgerOptions, resolveLedgerOptions } from '../write/ledger-options.ts'
+import { type LeaseOptions, type ResolvedLease, resolveLease } from './lease-options.ts'
 
 export interface NodeOptions {
   /** Name of this node, unique in the cluster. Default: the environment variable `FLY_MACHINE_ID`, else the host name. */
   readonly name?: string | undefined
   /** Region for `rpc.region`. Default: the environment variable `FLY_REGION`, else "local". */
   readonly region?: string | undefined
-}
-
-/**
- * Where leadership comes from. `static`: one node is the primary for ever.
- * On the primary `primary: true`; on the others the URL of the primary's HTTP listener, e.g. `http://10.0.0.1:4200`.
- */
-export interface StaticLeaseOptions {
-  readonly kind: 'static'
-  readonly primary: true | { readonly url: string }
 }
 
 export interface ListenOptions {
@@ -47,7 +39,8 @@ export interface AdvertiseOptions {
 export interface ClusterOptions {
   /** Directory that holds everything this node keeps. Owned by one process at a time. Created when missing. */
   readonly dataDir: string
-  readonly lease: StaticLeaseOptions
+  /** Where leadership comes from; the same kind on every node. */
+  readonly lease: LeaseOptions
   readonly node?: NodeOptions | undefined
   readonly listen?: ListenOptions | undefined
   readonly advertise?: AdvertiseOptions | undefined
@@ -81,7 +74,7 @@ export interface ClusterWarning {
 
 export interface ResolvedClusterOptions {
   readonly dataDir: string
-  readonly lease: StaticLeaseOptions
+  readonly lease: ResolvedLease
   readonly node: { readonly name: string; readonly region: string }
   readonly listen: { readonly host: string; readonly grpcPort: number; readonly httpPort: number }
   readonly advertise: {
@@ -128,7 +121,7 @@ export function resolveClusterOptions(given: ClusterOptions, env: NodeJS.Process
   const { host = '127.0.0.1' } = listen
   return Object.freeze({
     dataDir: given.dataDir,
-    lease: resolveLease(given.lease),
+    lease: resolveLease(given.lease, env),
     node: {
       name: name('node.name', node.name ?? filled(env['FLY_MACHINE_ID']) ?? os.hostname()),
       region: name('node.region', node.region ?? filled(env['FLY_REGION']) ?? 'local'),
@@ -151,24 +144,6 @@ export function resolveClusterOptions(given: ClusterOptions, env: NodeJS.Process
     ledger: resolveLedgerOptions(given.ledger),
     onWarning: given.onWarning ?? ((warning) => console.warn(`litefleet: ${warning.message}`)),
   })
-}
-
-function resolveLease(lease: StaticLeaseOptions | undefined): StaticLeaseOptions {
-  if (lease === undefined || lease.kind !== 'static') {
-    invalidOption(WHERE, 'lease', lease, '{ kind: "static", primary: true } or { kind: "static", primary: { url } }')
-  }
-  rejectUnknownOptions(lease, ['kind', 'primary'], `${WHERE}: lease`)
-  if (lease.primary === true) return lease
-  const url = typeof lease.primary === 'object' ? lease.primary.url : undefined
-  if (url === undefined || !/^http:\/\/[^/]+\/?$/.test(url)) {
-    invalidOption(
-      WHERE,
-      'lease.primary',
-      lease.primary,
-      'true, or { url: "http://host:port" } of the primary\'s HTTP listener',
-    )
-  }
-  return { kind: 'static', primary: { url: url.replace(/\/$/, '') } }
 }
 
 /**

@@ -1,8 +1,8 @@
 /** The version of what nodes say to each other, and the protocol files that describe it. */
-import { fileURLToPath } from 'node:url'
 import { loadPackageDefinition, type ServiceDefinition } from '@grpc/grpc-js'
 import { loadSync } from '@grpc/proto-loader'
 import { assert } from '../base/assert.ts'
+import { protoDirectory } from '../base/proto-directory.ts'
 
 /** Covers the channel's compact bodies too. Its history is in the README beside the protocol files. */
 export const PROTOCOL_VERSION = 1
@@ -13,18 +13,10 @@ export interface PeerProtocol {
   readonly admin: ServiceDefinition
 }
 
-/**
- * Reads and compiles the protocol files, which takes some tens of ms: once per node, then handed to whoever needs it.
- *
- * Sources are run from the repository, whose `proto/` is the original. The published package is compiled and has a copy
- * in its own `proto/`. Which of the two this file belongs to shows in its own name; probing both would let a stale copy
- * win.
- */
+/** Reads and compiles the protocol files, which takes some tens of ms: once per node, then handed to whoever needs it. */
 export function loadPeerProtocol(): PeerProtocol {
-  const isSource = import.meta.url.endsWith('.ts')
-  const directory = fileURLToPath(new URL(isSource ? '../../../../proto' : '../../proto', import.meta.url))
   const definition = loadSync(['litefleet/v1/peer.proto', 'litefleet/v1/admin.proto'], {
-    includeDirs: [directory],
+    includeDirs: [protoDirectory()],
     keepCase: false,
     // 64-bit numbers as decimal text: exact, and BigInt reads them.
     longs: String,

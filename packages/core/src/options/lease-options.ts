@@ -1,0 +1,175 @@
+/** The option `lease`: where leadership comes from. One kind for the whole cluster; docs/leadership.md says what each promises. */
+import path from 'node:path'
+import { invalidOption, rejectUnknownOptions } from '../errors/unknown-option.ts'
+
+/**
+ * One node is the primary for ever: on it `primary: true`; on the others the URL of its HTTP listener, e.g. `http://10.0.0.1:4200`.
+ */
+export interface StaticLeaseOptions {
+  readonly kind: 'static'
+  readonly primary: true | { readonly url: string }
+}
+
+/** What all kinds with an election share. */
+interface ElectedLeaseOptions {
+  /** False: this node never becomes the primary. Default: true. */
+  readonly candidate?: boolean | undefined
+}
+
+/** Nodes on one machine elect the primary by a lock of the operating system, which is free as soon as its holder dies. */
+export interface HostLeaseOptions extends ElectedLeaseOptions {
+  readonly kind: 'host'
+  /** The same for all nodes, on a file system of the machine; no node's data directory. Created when missing. */
+  readonly directory: string
+}
+
+/** Nodes on any number of machines elect the primary by a key in etcd (version 3), which is free when its holder did not renew it in time. */
+export interface EtcdLeaseOptions extends ElectedLeaseOptions {
+  readonly kind: 'etcd'
+  /** `http://host:port` or `https://host:port` of members of etcd, tried in turn: 1 … 16. */
+  readonly endpoints: readonly string[]
+  /** The same for all nodes of the cluster, and no other cluster's. `<key>/epoch` is used as well. Default: `litefleet/primary`. */
+  readonly key?: string | undefined
+  /** Time after which a primary that etcd does not hear of is replaced, in ms, rounded up to seconds: 2,000 … 600,000. Default: 10,000. */
+  readonly ttlMs?: number | undefined
+  readonly username?: string | undefined
+  /** Default: the environment variable `LITEFLEET_ETCD_PASSWORD`. */
+  readonly password?: string | undefined
+  /** PEM file of the authority that signed etcd's certificates, for https. Default: those that Node.js trusts. */
+  readonly caFile?: string | undefined
+}
+
+export type LeaseOptions = StaticLeaseOptions | HostLeaseOptions | EtcdLeaseOptions
+
+export interface ResolvedHostLease {
+  readonly kind: 'host'
+  readonly directory: string
+  readonly candidate: boolean
+}
+
+export interface ResolvedEtcdLease {
+  readonly kind: 'etcd'
+  readonly endpoints: readonly string[]
+  readonly key: string
+  readonly ttlMs: number
+  readonly username: string | undefined
+  readonly password: string | undefined
+  readonly caFile: string | undefined
+  readonly candidate: boolean
+}
+
+export type ResolvedLease = StaticLeaseOptions | ResolvedHostLease | ResolvedEtcdLease
+
+const WHERE = 'openCluster'
+const ENDPOINTS_MAX = 16
+const KEY_LENGTH_MAX = 512
+const ETCD_KEY = 'litefleet/primary'
+const ETCD_TTL_MS = 10_000
+const ETCD_TTL_MS_MIN = 2_000
+const ETCD_TTL_MS_MAX = 600_000
+
+/** Throws `INVALID_OPTION`. */
+export function resolveLease(lease: LeaseOptions | undefined, env: NodeJS.ProcessEnv): ResolvedLease {
+  switch (lease?.kind) {
+    case 'static':
+      return resolveStatic(lease)
+    case 'host':
+      return resolveHost(lease)
+    case 'etcd':
+      return resolveEtcd(lease, env)
+    default:
+      return invalidOption(
+        WHERE,
+        'lease',
+        lease,
+        '{ kind: "static", primary: true }, { kind: "static", primary: { url } }, { kind: "host", directory } or { kind: "etcd", endpoints }',
+      )
+  }
+}
+
+function resolveStatic(lease: StaticLeaseOptions): StaticLeaseOptions {
+  rejectUnknownOptions(lease, ['kind', 'primary'], `${WHERE}: lease`)
+  if (lease.primary === true) return lease
+  const url = typeof lease.primary === 'object' ? lease.primary.url : undefined
+  if (url === undefined || !/^http:\/\/[^/]+\/?$/.test(url)) {
+    invalidOption(
+      WHERE,
+      'lease.primary',
+      lease.primary,
+      'true, or { url: "http://host:port" } of the primary\'s HTTP listener',
+    )
+  }
+  return { kind: 'static', primary: { url: url.replace(/\/$/, '') } }
+}
+
+function resolveHost(lease: HostLeaseOptions): ResolvedHostLease {
+  rejectUnknownOptions(lease, ['kind', 'directory', 'candidate'], `${WHERE}: lease`)
+  const { directory } = lease
+  if (typeof directory !== 'string' || directory === '') {
+    invalidOption(WHERE, 'lease.directory', directory, 'the path of a directory that all nodes of this machine share')
+  }
+  return { kind: 'host', directory: path.resolve(directory), candidate: candidate(lease) }
+}
+
+function resolveEtcd(lease: EtcdLeaseOptions, env: NodeJS.ProcessEnv): ResolvedEtcdLease {
+  const known = ['kind', 'endpoints', 'key', 'ttlMs', 'username', 'password', 'caFile', 'candidate']
+  rejectUnknownOptions(lease, known, `${WHERE}: lease`)
+  const { endpoints, key = ETCD_KEY, ttlMs = ETCD_TTL_MS, username, caFile } = lease
+  const isList = Array.isArray(endpoints) && endpoints.length >= 1 && endpoints.length <= ENDPOINTS_MAX
+  if (!isList) invalidOption(WHERE, 'lease.endpoints', endpoints, `a list of 1 … ${ENDPOINTS_MAX} URLs of etcd`)
+  for (const [i, endpoint] of endpoints.entries()) {
+    if (typeof endpoint !== 'string' || !/^https?:\/\/(\[[0-9a-f:.%]+\]|[^/:@\s]+):\d{1,5}\/?$/i.test(endpoint))
+      invalidOption(WHERE, `lease.endpoints[${i}]`, endpoint, '"http://host:port" or "https://host:port"')
+  }
+  if (typeof key !== 'string' || !/^[^\s/]([^\s]*[^\s/])?$/.test(key) || key.length > KEY_LENGTH_MAX) {
+    invalidOption(
+      WHERE,
+      'lease.key',
+      key,
+      `1 … ${KEY_LENGTH_MAX} characters without white space, no slash at either end`,
+    )
+  }
+  if (!Number.isSafeInteger(ttlMs) || ttlMs < ETCD_TTL_MS_MIN || ttlMs > ETCD_TTL_MS_MAX) {
+    invalidOption(WHERE, 'lease.ttlMs', ttlMs, `an integer ${ETCD_TTL_MS_MIN} … ${ETCD_TTL_MS_MAX}`)
+  }
+  const password = lease.password ?? (username === undefined ? undefined : env['LITEFLEET_ETCD_PASSWORD'])
+  requireUser(username, password)
+  if (caFile !== undefined && (typeof caFile !== 'string' || caFile === '')) {
+    invalidOption(WHERE, 'lease.caFile', caFile, 'the path of a PEM file')
+  }
+  if (caFile !== undefined && endpoints.some((endpoint) => !endpoint.startsWith('https://'))) {
+    invalidOption(WHERE, 'lease.endpoints', endpoints, 'https:// URLs only where lease.caFile is set')
+  }
+  return {
+    kind: 'etcd',
+    endpoints: endpoints.map((endpoint) => endpoint.replace(/\/$/, '')),
+    key,
+    ttlMs: Math.ceil(ttlMs / 1000) * 1000,
+    username,
+    password,
+    caFile,
+    candidate: candidate(lease),
+  }
+}
+
+/** The password itself stays out of every message. */
+function requireUser(username: unknown, password: unknown): void {
+  if (username === undefined && password === undefined) return
+  if (typeof username !== 'string' || username === '') {
+    invalidOption(WHERE, 'lease.username', username, 'the name of a user of etcd, wherever lease.password is given')
+  }
+  if (typeof password !== 'string' || password === '') {
+    const got = password === undefined ? undefined : 'not a text'
+    invalidOption(
+      WHERE,
+      'lease.password',
+      got,
+      'the password of lease.username, which may stand in the environment variable LITEFLEET_ETCD_PASSWORD instead',
+    )
+  }
+}
+
+function candidate({ candidate: given = true }: ElectedLeaseOptions): boolean {
+  if (typeof given !== 'boolean') invalidOption(WHERE, 'lease.candidate', given, 'true or false')
+  return given
+}
