@@ -217,6 +217,17 @@ export const errorTable = {
     meaning: 'The database takes no writes on this node after a failure; see the details.',
   },
   // reading and replication
+  PRIMARY_OUTDATED: {
+    outcome: 'none',
+    retry: 'after-backoff',
+    meaning: 'The other node took office before a candidate to which this one has promised to follow nobody older.',
+  },
+  PROMOTION_REFUSED: {
+    outcome: 'not-applied',
+    retry: 'after-backoff',
+    meaning:
+      'This node holds the lease, but others have, or may have, transactions that it lacks; it gives the lease back rather than lose them.',
+  },
   COPY_NOT_WHOLE: {
     outcome: 'not-applied',
     retry: 'after-backoff',

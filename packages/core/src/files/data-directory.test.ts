@@ -72,7 +72,7 @@ test('databases are found where they belong', () => {
   const name = databaseName('app.db')
   expect(data.databaseDirectory('main', name)).toBe(path.join(directory, 'main', 'dbs', 'app.db'))
   expect(data.databaseFile('main', name)).toBe(path.join(directory, 'main', 'dbs', 'app.db', 'database'))
-  expect(data.epochFile('main')).toBe(path.join(directory, 'main', 'epoch'))
+  expect(data.epochFile('main', 'epoch')).toBe(path.join(directory, 'main', 'epoch'))
   for (const entry of ['b.db', 'app.db', '.DS_Store']) {
     fs.mkdirSync(path.join(directory, 'main', 'dbs', entry), { recursive: true })
   }

@@ -4,7 +4,10 @@
  *   lock                       held (OFD lock on byte 0) while the node is open; content: the owner's process id
  *   clusterid                  "LFSC" + 16 upper-case hex digits + "\n", as LiteFS writes it
  *   clusterid.copy             the same, in case the first is damaged
- *   <group>/epoch              the last epoch this node began
+ *   <group>/epoch              the newest epoch this node has seen
+ *   <group>/promise            records of epochs before this one are refused
+ *   <group>/office             the epoch in which this node was in office last
+ *   <group>/members            who belonged to the cluster when this node heard of it last, JSON
  *   <group>/dbs/<name>/        one database: database, database-wal, database-shm, log/, state, spool/
  *
  * Promises: of all processes that open the directory, on this machine, one succeeds until it closes it or dies.
@@ -72,8 +75,12 @@ export class DataDirectory {
     return path.join(this.path, group)
   }
 
-  epochFile(group: string): string {
-    return path.join(this.groupDirectory(group), 'epoch')
+  epochFile(group: string, name: 'epoch' | 'promise' | 'office'): string {
+    return path.join(this.groupDirectory(group), name)
+  }
+
+  membersFile(group: string): string {
+    return path.join(this.groupDirectory(group), 'members')
   }
 
   /** Where a database lives; the directory is not made. */

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { systemClock } from '../base/clock.ts'
-import { epoch } from '../position/epoch.ts'
+import { epoch, NO_EPOCH } from '../position/epoch.ts'
 import { until } from '../stream/test-support/until.ts'
 import type { LeaseHolder } from '../lease/lease-holder.ts'
 import type { AcquireOutcome, HeldLease, Lease } from '../lease/lease.ts'
@@ -19,6 +19,7 @@ const holder = (name: string): LeaseHolder => ({
 /** A lease the test gives and takes. */
 class TestLease implements Lease {
   readonly kind = 'static'
+  readonly ttlMs = 0
   readonly isCandidate: boolean
   readonly #listeners = new Set<(found: LeaseHolder | undefined) => void>()
   isFree = true
@@ -40,6 +41,8 @@ class TestLease implements Lease {
     this.#lost = lost
     const lease: HeldLease = {
       epoch: epoch(this.acquisitions),
+      lastOffice: NO_EPOCH,
+      recordOffice: () => Promise.resolve(),
       lost: lost.signal,
       isHeld: (marginMs) => !lost.signal.aborted && this.remainingMs > marginMs,
       release: () => {

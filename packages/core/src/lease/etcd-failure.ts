@@ -48,7 +48,7 @@ export function leaseUnavailable(
 function hintOf(error: Partial<ServiceError>, key: string): string {
   const said = error.details ?? ''
   if (error.code === status.PERMISSION_DENIED) {
-    return `Give the user of lease.username read and write on "${key}" and "${key}/epoch".`
+    return `Give the user of lease.username read and write on "${key}" and all keys below "${key}/".`
   }
   if (error.code === status.UNAUTHENTICATED || /auth|user name/i.test(said)) {
     return 'Check lease.username and lease.password, and whether this etcd asks for them.'

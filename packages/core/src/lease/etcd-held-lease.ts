@@ -9,7 +9,7 @@ import type { Clock, Timer } from '../base/clock.ts'
 import type { Epoch } from '../position/epoch.ts'
 import type { EtcdClient, EtcdEntry } from './etcd-client.ts'
 import { EtcdKeyWatch } from './etcd-key-watch.ts'
-import type { HeldLease } from './lease.ts'
+import { type HeldLease, requireHeld } from './lease.ts'
 import type { LeaseTime, LeaseValidity } from './lease-time.ts'
 
 export interface HeldEtcdLeaseParts {
@@ -18,7 +18,10 @@ export interface HeldEtcdLeaseParts {
   readonly time: LeaseTime
   readonly validity: LeaseValidity
   readonly epoch: Epoch
+  readonly lastOffice: Epoch
   readonly key: string
+  /** Where it is recorded that the holder took office. */
+  readonly officeKey: string
   /** Of the lease at etcd. */
   readonly id: string
   readonly ttlMs: number
@@ -60,6 +63,10 @@ export class HeldEtcdLease implements HeldLease {
     return this.#parts.epoch
   }
 
+  get lastOffice(): Epoch {
+    return this.#parts.lastOffice
+  }
+
   get lost(): AbortSignal {
     return this.#lost.signal
   }
@@ -72,6 +79,22 @@ export class HeldEtcdLease implements HeldLease {
     this.#isOver = true
     queueMicrotask(() => this.#lose('its time is over'))
     return false
+  }
+
+  async recordOffice(): Promise<void> {
+    const { client, key, officeKey, createRevision, epoch } = this.#parts
+    requireHeld(this)
+    const { succeeded } = await client.txn(
+      {
+        compare: [
+          { result: 'EQUAL', target: 'CREATE', key: Buffer.from(key), createRevision: String(createRevision) },
+        ],
+        success: [{ requestPut: { key: Buffer.from(officeKey), value: Buffer.from(String(epoch)) } }],
+      },
+      this.lost,
+    )
+    if (!succeeded) this.#lose('another node has it')
+    requireHeld(this)
   }
 
   /** When etcd cannot be reached, others wait for the rest of its time. */

@@ -3,6 +3,7 @@
  *
  *   <key>          who has it (lease-holder.ts); there while somebody has it
  *   <key>/epoch    the newest epoch, in decimal; stays
+ *   <key>/office   the newest epoch whose holder took office, likewise
  *
  * Order of acquiring: look → a lease of etcd → one transaction that writes both keys, if nobody has the one and nobody wrote the other since.
  * So an epoch is durable at the majority of etcd with the acquisition, and none is given twice. It is one above the newest one, above the
@@ -15,7 +16,7 @@
  */
 import type { Clock } from '../base/clock.ts'
 import { ClusterError } from '../errors/cluster-error.ts'
-import { type Epoch, epoch } from '../position/epoch.ts'
+import { type Epoch, epoch, NO_EPOCH } from '../position/epoch.ts'
 import { EtcdClient, type EtcdEntry, type EtcdGrant, entryOf } from './etcd-client.ts'
 import { HeldEtcdLease } from './etcd-held-lease.ts'
 import { EtcdKeyWatch } from './etcd-key-watch.ts'
@@ -51,6 +52,7 @@ const TRIES_MAX = 3
 export class EtcdLease implements Lease {
   readonly kind = 'etcd'
   readonly isCandidate: boolean
+  readonly ttlMs: number
   readonly #parts: EtcdLeaseParts
   readonly #client: EtcdClient
   readonly #time: LeaseTime
@@ -62,6 +64,7 @@ export class EtcdLease implements Lease {
   constructor(parts: EtcdLeaseParts) {
     this.#parts = parts
     this.isCandidate = parts.isCandidate ?? true
+    this.ttlMs = parts.ttlMs
     this.#time = parts.time ?? new LeaseTime(parts.clock)
     const timeoutMs = Math.min(CALL_MS_MAX, Math.max(CALL_MS_MIN, parts.ttlMs / 4))
     const { username, password, ca, clock, endpoints, key } = parts
@@ -118,8 +121,9 @@ export class EtcdLease implements Lease {
       if (this.#held !== undefined) return { kind: 'taken', holder: this.#held.self }
       const found = await this.#client.get(key, signal)
       if (found.value !== undefined || !this.isCandidate) return takenBy(found)
+      const lastOffice = this.#epochOf(await this.#client.get(officeKey(key), signal), officeKey(key))
       const newest = await this.#client.get(epochKey(key), signal)
-      const next = epoch(Math.max(this.#epochOf(newest), epochAbove, newest.revision) + 1)
+      const next = epoch(Math.max(this.#epochOf(newest, epochKey(key)), epochAbove, newest.revision) + 1)
       const askedAt = this.#time.now()
       const grant = await this.#client.grant(this.#parts.ttlMs, signal)
       const won = await this.#win(grant, self, newest, next, signal)
@@ -127,7 +131,8 @@ export class EtcdLease implements Lease {
       if (won.kind === 'won') {
         const ttlMs = Math.min(grant.ttlMs, this.#parts.ttlMs)
         const validity = new LeaseValidity(this.#time, ttlMs, askedAt)
-        return { kind: 'held', lease: this.#hold(self, next, grant.id, won.revision, validity) }
+        const terms = { epoch: next, lastOffice }
+        return { kind: 'held', lease: this.#hold(self, terms, grant.id, won.revision, validity) }
       }
     }
     return { kind: 'taken', holder: undefined }
@@ -168,15 +173,22 @@ export class EtcdLease implements Lease {
     }
   }
 
-  #hold(self: LeaseHolder, inEpoch: Epoch, id: string, createRevision: number, validity: LeaseValidity): HeldEtcdLease {
+  #hold(
+    self: LeaseHolder,
+    terms: { readonly epoch: Epoch; readonly lastOffice: Epoch },
+    id: string,
+    createRevision: number,
+    validity: LeaseValidity,
+  ): HeldEtcdLease {
     const { clock, key, ttlMs } = this.#parts
     const lease = new HeldEtcdLease({
       client: this.#client,
       clock,
       time: this.#time,
       validity,
-      epoch: inEpoch,
+      ...terms,
       key,
+      officeKey: officeKey(key),
       id,
       ttlMs,
       createRevision,
@@ -189,19 +201,25 @@ export class EtcdLease implements Lease {
     return lease
   }
 
-  #epochOf({ value }: EtcdEntry): number {
-    if (value === undefined) return 0
-    if (/^\d{1,16}$/.test(value)) return Number(value)
-    const key = epochKey(this.#parts.key)
+  #epochOf({ value }: EtcdEntry, key: string): Epoch {
+    if (value === undefined) return NO_EPOCH
+    if (/^\d{1,16}$/.test(value)) return epoch(Number(value))
     throw new ClusterError('CORRUPT_DATA', `etcd: the key "${key}" does not hold an epoch`, {
       details: { key },
-      hint: 'Put a number into it that is larger than every epoch that `litefleet status` shows.',
+      hint:
+        key === epochKey(this.#parts.key)
+          ? 'Put a number into it that is larger than every epoch that `litefleet status` shows.'
+          : 'Delete it: then the next primary asks the other nodes what they have.',
     })
   }
 }
 
 function epochKey(key: string): string {
   return `${key}/epoch`
+}
+
+function officeKey(key: string): string {
+  return `${key}/office`
 }
 
 function takenBy({ value }: EtcdEntry): AcquireOutcome {

@@ -4,6 +4,8 @@
  *   <directory>/lock      byte 0: held by whoever has the lease; byte 1: held while `holder` speaks of him
  *   <directory>/holder    who has it (lease-holder.ts)
  *   <directory>/epoch     the newest epoch, in decimal, a newline
+ *   <directory>/office    the newest epoch whose holder took office, likewise
+ *   <directory>/clusterid the cluster that these nodes are, a newline
  *
  * Order of acquiring: byte 0 → epoch, durable → holder, durable → byte 1. So whoever finds byte 1 locked reads the living holder, and
  * what a dead one left is never taken for news. Watchers try byte 1 only, so they never stand in a candidate's way. Whoever gives it back
@@ -22,7 +24,15 @@ import { type FileWatch, watchFile } from '../files/file-watch.ts'
 import { tryLock, tryLockShared, unlock } from '../files/range-lock.ts'
 import { type Epoch, epoch } from '../position/epoch.ts'
 import { formatLeaseHolder, type LeaseHolder, parseLeaseHolder, sameHolder } from './lease-holder.ts'
-import type { AcquireOutcome, AcquireRequest, HeldLease, Lease, LeaseObservation } from './lease.ts'
+import {
+  type AcquireOutcome,
+  type AcquireRequest,
+  type ClusterIdKey,
+  type HeldLease,
+  type Lease,
+  type LeaseObservation,
+  requireHeld,
+} from './lease.ts'
 
 export interface HostLeaseParts {
   /** Shared by the nodes of this machine that elect a primary among them; made when it does not exist. */
@@ -44,6 +54,8 @@ const ANNOUNCE_TRIES_MAX = 1_000
 export class HostLease implements Lease {
   readonly kind = 'host'
   readonly isCandidate: boolean
+  readonly ttlMs = 0
+  readonly clusterId: ClusterIdKey
   readonly #parts: HostLeaseParts
   readonly #observations = new Set<HostObservation>()
   readonly #polls = new Set<() => void>()
@@ -56,6 +68,10 @@ export class HostLease implements Lease {
     this.isCandidate = parts.isCandidate ?? true
     this.#parts = parts
     parts.disk.makeDirectory('lease.make-directory', parts.directory)
+    this.clusterId = {
+      read: () => Promise.resolve(this.#readClusterId()),
+      found: (id) => Promise.resolve(this.#foundCluster(id)),
+    }
   }
 
   async acquire({ self, epochAbove }: AcquireRequest): Promise<AcquireOutcome> {
@@ -66,11 +82,17 @@ export class HostLease implements Lease {
     try {
       // A file that was removed between opening and locking it excludes nobody.
       if (!tryLock(fd, LEASE_BYTE, 1) || !this.#isNamed(fd)) return { kind: 'taken', holder: this.#read() }
+      const lastOffice = this.#readEpoch('office')
       const next = this.#nextEpoch(epochAbove)
       disk.replaceDurably('lease.write-holder', this.#file('holder'), Buffer.from(formatLeaseHolder(self)))
       await this.#announce(fd)
       if (this.#hasEnded()) return { kind: 'taken', holder: undefined }
-      held = new HeldHostLease(next, () => this.#giveBack(fd))
+      held = new HeldHostLease({
+        epoch: next,
+        lastOffice,
+        recordOffice: () => this.#writeEpoch('office', next),
+        giveBack: () => this.#giveBack(fd),
+      })
     } finally {
       if (held === undefined) disk.close('lease.close', fd) // with it goes the lock
     }
@@ -115,18 +137,38 @@ export class HostLease implements Lease {
   }
 
   #nextEpoch(above: Epoch): Epoch {
-    const { disk } = this.#parts
-    const file = this.#file('epoch')
-    const text = disk.readWhole('lease.read-epoch', file)?.toString() ?? '0\n'
-    if (!/^\d{1,16}\n$/.test(text)) {
-      throw new ClusterError('CORRUPT_DATA', `${file} does not hold an epoch`, {
-        details: { file },
-        hint: 'Write a number larger than every epoch that `litefleet status` shows into it, followed by a newline.',
-      })
-    }
-    const next = epoch(Math.max(Number(text), above) + 1)
-    disk.replaceDurably('lease.write-epoch', file, Buffer.from(`${next}\n`))
+    const next = epoch(Math.max(this.#readEpoch('epoch'), above) + 1)
+    this.#writeEpoch('epoch', next)
     return next
+  }
+
+  #readEpoch(name: 'epoch' | 'office'): Epoch {
+    const file = this.#file(name)
+    const text = this.#parts.disk.readWhole('lease.read-epoch', file)?.toString() ?? '0\n'
+    if (/^\d{1,16}\n$/.test(text)) return epoch(Number(text))
+    throw new ClusterError('CORRUPT_DATA', `${file} does not hold an epoch`, {
+      details: { file },
+      hint:
+        name === 'epoch'
+          ? 'Write a number larger than every epoch that `litefleet status` shows into it, followed by a newline.'
+          : 'Remove it: then the next primary asks the other nodes what they have.',
+    })
+  }
+
+  #writeEpoch(name: 'epoch' | 'office', value: Epoch): void {
+    this.#parts.disk.replaceDurably('lease.write-epoch', this.#file(name), Buffer.from(`${value}\n`))
+  }
+
+  #readClusterId(): string | undefined {
+    return this.#parts.disk.readWhole('lease.read-cluster-id', this.#file('clusterid'))?.toString().trim()
+  }
+
+  /** Only the holder of the lease founds: nobody else writes at the same time. */
+  #foundCluster(id: string): string {
+    const known = this.#readClusterId()
+    if (known !== undefined) return known
+    this.#parts.disk.replaceDurably('lease.write-cluster-id', this.#file('clusterid'), Buffer.from(`${id}\n`))
+    return id
   }
 
   /** Byte 1 says that the file `holder` is true. */
@@ -230,23 +272,37 @@ export class HostLease implements Lease {
     for (const stop of this.#polls) stop()
   }
 
-  #file(name: 'lock' | 'holder' | 'epoch'): string {
+  #file(name: 'lock' | 'holder' | 'epoch' | 'office' | 'clusterid'): string {
     return path.join(this.#parts.directory, name)
   }
 }
 
+interface HeldHostLeaseParts {
+  readonly epoch: Epoch
+  readonly lastOffice: Epoch
+  recordOffice(): void
+  giveBack(): void
+}
+
 class HeldHostLease implements HeldLease {
   readonly epoch: Epoch
+  readonly lastOffice: Epoch
+  readonly #parts: HeldHostLeaseParts
   readonly #lost = new AbortController()
-  readonly #giveBack: () => void
 
-  constructor(inEpoch: Epoch, giveBack: () => void) {
-    this.epoch = inEpoch
-    this.#giveBack = giveBack
+  constructor(parts: HeldHostLeaseParts) {
+    this.epoch = parts.epoch
+    this.lastOffice = parts.lastOffice
+    this.#parts = parts
   }
 
   get lost(): AbortSignal {
     return this.#lost.signal
+  }
+
+  async recordOffice(): Promise<void> {
+    requireHeld(this)
+    this.#parts.recordOffice()
   }
 
   isHeld(): boolean {
@@ -261,7 +317,7 @@ class HeldHostLease implements HeldLease {
   lose(reason: string): void {
     if (this.lost.aborted) return
     this.#lost.abort(reason)
-    this.#giveBack()
+    this.#parts.giveBack()
   }
 }
 

@@ -22,10 +22,14 @@
  * 6. Observation. A listener is told at once what is known (`undefined`: nobody, or nothing yet) and then whenever it
  *    changes, never twice the same in a row; the holder's own node is told too. `refresh()` means "my news may be
  *    stale": look again soon. It may be called often.
+ * 7. Office. Not everybody who holds the lease gets to commit: a candidate may find that others have more. `recordOffice` says that this
+ *    one does, durably and only while it holds the lease; `lastOffice` is what the one before said. So a node that was the last one in office
+ *    knows that nothing was committed since, without asking anybody. A LiteFS node in the same election says nothing of the kind.
  *
  * `test-support/lease-conformance.ts` is one suite that runs over every backend.
  */
 import type { Epoch } from '../position/epoch.ts'
+import { ClusterError } from '../errors/cluster-error.ts'
 import type { LeaseHolder } from './lease-holder.ts'
 
 export type LeaseKind = 'static' | 'host' | 'consul' | 'etcd'
@@ -47,6 +51,10 @@ export interface Lease {
   readonly kind: LeaseKind
   /** False when this node can never hold it. */
   readonly isCandidate: boolean
+  /** After which a holder that is not heard of is replaced, in ms; 0: it has no time to live. */
+  readonly ttlMs: number
+  /** Where the backend keeps which cluster its nodes are; a static lease has no such place. */
+  readonly clusterId?: ClusterIdKey | undefined
   /** One attempt. Rejects when the backend cannot be reached; the caller backs off. */
   acquire(request: AcquireRequest): Promise<AcquireOutcome>
   /** Starts to watch the holder. */
@@ -63,10 +71,28 @@ export interface LeaseObservation {
 
 export interface HeldLease {
   readonly epoch: Epoch
+  /** The newest epoch whose holder recorded that it took office before this one; `NO_EPOCH` where the backend knows of none. */
+  readonly lastOffice: Epoch
   /** Aborted when the lease is lost or released; the reason says which. */
   readonly lost: AbortSignal
   isHeld(marginMs: number): boolean
+  /** To be awaited before the first commit. Rejects when the lease is lost, or the backend cannot be reached. */
+  recordOffice(): Promise<void>
   release(): Promise<void>
+}
+
+/** One value beside the lease, written once: `LFSC` and 16 upper-case hex digits. */
+export interface ClusterIdKey {
+  /** `undefined`: no cluster was founded yet. Rejects when the backend cannot be reached. */
+  read(signal: AbortSignal): Promise<string | undefined>
+  /** Called by the holder of the lease. Answers the id that is there afterwards: another one when somebody was faster. */
+  found(id: string, signal: AbortSignal): Promise<string>
+}
+
+/** Throws `NOT_PRIMARY` once the lease is lost or released. */
+export function requireHeld({ lost }: HeldLease): void {
+  if (!lost.aborted) return
+  throw new ClusterError('NOT_PRIMARY', `the lease is not held any more: ${String(lost.reason)}`)
 }
 
 /** Where a backend without a counter of its own gets its epochs. */

@@ -10,6 +10,7 @@
  */
 import type { Clock } from '../base/clock.ts'
 import { RunLoop } from '../base/run-loop.ts'
+import { NO_EPOCH } from '../position/epoch.ts'
 import { type LeaseHolder, sameHolder } from './lease-holder.ts'
 import type { AcquireOutcome, AcquireRequest, EpochCounter, HeldLease, Lease, LeaseObservation } from './lease.ts'
 
@@ -36,6 +37,7 @@ export function createStaticLease(parts: StaticLeaseParts): Lease {
 class StaticPrimaryLease implements Lease {
   readonly kind = 'static'
   readonly isCandidate = true
+  readonly ttlMs = 0
   readonly #epochs: EpochCounter
   readonly #listeners = new Set<(holder: LeaseHolder | undefined) => void>()
   #holder: LeaseHolder | undefined
@@ -60,7 +62,14 @@ class StaticPrimaryLease implements Lease {
         }
         return Promise.resolve()
       }
-      const lease: HeldLease = { epoch, lost: held.signal, isHeld: () => !held.signal.aborted, release }
+      const lease: HeldLease = {
+        epoch,
+        lastOffice: NO_EPOCH, // nobody else is ever in office
+        lost: held.signal,
+        isHeld: () => !held.signal.aborted,
+        recordOffice: () => Promise.resolve(),
+        release,
+      }
       return { kind: 'held', lease }
     } catch (error) {
       this.#held = undefined
@@ -94,6 +103,7 @@ const RETRY_MS_MAX = 500
 class StaticReplicaLease implements Lease {
   readonly kind = 'static'
   readonly isCandidate = false
+  readonly ttlMs = 0
   readonly #parts: StaticLeaseParts
   readonly #url: string
   readonly #observations = new Set<StaticObservation>()

@@ -77,14 +77,14 @@ it('a damaged epoch file is made anew from the logs of the databases, never epoc
   await addLog('a.db', 3)
   const log = await addLog('b.db', 7)
   for (const damage of ['gone', '', '000000000000000']) {
-    writeFileSync(data.epochFile('main'), damage)
+    writeFileSync(data.epochFile('main', 'epoch'), damage)
     expect(open().newestEpoch).toBe(7)
     expect(open().newestEpoch).toBe(7)
   }
   expect(warnings).toEqual(['epoch-rebuilt', 'epoch-rebuilt', 'epoch-rebuilt'])
   // With the tables gone as well the records know.
   for (const name of ['epochs', 'epochs.copy']) writeFileSync(path.join(log, name), '')
-  writeFileSync(data.epochFile('main'), '')
+  writeFileSync(data.epochFile('main', 'epoch'), '')
   expect(open().newestEpoch).toBe(7)
 })
 

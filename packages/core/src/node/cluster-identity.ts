@@ -1,13 +1,13 @@
 /**
- * What a node keeps about the cluster beside its databases: the cluster id, and the largest epoch it has seen.
+ * What a node keeps about the cluster beside its databases: the cluster id, the largest epoch it has seen, the one it promised a candidate,
+ * and the one in which it was in office last.
  *
  * The cluster id is kept twice. With both lost, a replica joins the cluster of the primary it is configured for, as an empty one
  * would. A primary whose databases have a history must not found another cluster over it: its replicas would not know it any
  * more, and nobody would have decided that. It is refused until somebody says which cluster it is.
  *
- * The epoch file is 16 decimal digits and a newline; it is replaced durably before an epoch is used or adopted, so a crash
- * may skip epochs and never repeats one. A damaged file is made anew from the logs of the databases, which know every epoch
- * in which this node took part.
+ * The largest epoch is durable before an epoch is used, adopted or promised, so a crash may skip epochs and never repeats one. A damaged
+ * file is made anew from the logs of the databases, which know every epoch in which this node took part.
  */
 import { randomBytes } from 'node:crypto'
 import path from 'node:path'
@@ -17,6 +17,7 @@ import type { DataDirectory, StoredClusterId } from '../files/data-directory.ts'
 import type { Disk } from '../files/disk.ts'
 import { surveyNewestEpoch } from '../log/log-survey.ts'
 import { type Epoch, epoch, type EpochTable, NO_EPOCH } from '../position/epoch.ts'
+import { EpochRecord } from './epoch-record.ts'
 
 export interface ClusterIdentityParts {
   readonly disk: Disk
@@ -38,10 +39,11 @@ export class ClusterIdentity {
   readonly #directory: DataDirectory
   readonly #group: string
   readonly #random: () => number
-  readonly #epochFile: string
+  readonly #newest: EpochRecord
+  readonly #promise: EpochRecord
+  readonly #office: EpochRecord
   readonly #warn: ClusterIdentityParts['warn']
   #clusterId: string | undefined
-  #newestEpoch: Epoch
 
   constructor({ disk, clock, directory, group, warn, random }: ClusterIdentityParts) {
     this.#disk = disk
@@ -50,10 +52,13 @@ export class ClusterIdentity {
     this.#group = group
     this.#random = random
     this.#warn = warn
-    this.#epochFile = directory.epochFile(group)
     disk.makeDirectory('identity.make-directory', directory.groupDirectory(group))
+    const record = (name: 'epoch' | 'promise' | 'office') => new EpochRecord(disk, directory.epochFile(group, name))
+    this.#newest = record('epoch')
+    this.#promise = record('promise')
+    this.#office = record('office')
     this.#clusterId = this.#restoredId(directory.readClusterId())
-    this.#newestEpoch = this.#readEpoch()
+    if (this.#newest.value === undefined) this.#rebuildNewest(this.#newest)
   }
 
   /** `LFSC` and 16 upper-case hex digits; `undefined` before the node has joined a cluster. */
@@ -62,7 +67,17 @@ export class ClusterIdentity {
   }
 
   get newestEpoch(): Epoch {
-    return this.#newestEpoch
+    return this.#newest.value ?? NO_EPOCH
+  }
+
+  /** Records and acknowledgements of older epochs are refused. A damaged promise is taken for the largest one it can have been. */
+  get promised(): Epoch {
+    return this.#promise.value ?? this.newestEpoch
+  }
+
+  /** The epoch in which this node was in office last; `NO_EPOCH` where it never was, or cannot be told. */
+  get lastOffice(): Epoch {
+    return this.#office.value ?? NO_EPOCH
   }
 
   /** A first primary founds the cluster. Throws `CORRUPT_DATA` when its databases belong to one whose id was lost. */
@@ -95,39 +110,43 @@ export class ClusterIdentity {
    * behind an epoch seen, because another one was ahead once, says nothing: then the step is random, for the same reason.
    */
   nextEpoch(above: Epoch): Epoch {
-    const seen = Math.max(above, this.#newestEpoch)
+    const seen = Math.max(above, this.newestEpoch)
     const nowMs = Math.floor(this.#clock.nowMs())
     this.#remember(epoch(nowMs > seen ? nowMs : seen + 1 + Math.floor(this.#random() * STEP_MAX)))
-    return this.#newestEpoch
+    return this.newestEpoch
   }
 
   /** Epochs of another node: none of ours may ever be as small again. */
   seen(table: EpochTable): void {
-    const newest = table.at(-1)?.epoch ?? NO_EPOCH
-    if (newest > this.#newestEpoch) this.#remember(newest)
+    this.#remember(table.at(-1)?.epoch ?? NO_EPOCH)
+  }
+
+  /**
+   * Promises a candidate that nothing of an older epoch is taken or acknowledged from now on, durably. Order: the newest epoch first, so that it
+   * is never smaller than a promise.
+   */
+  promise(candidate: Epoch): void {
+    this.#remember(candidate)
+    if (candidate > this.promised) this.#promise.write(candidate)
+  }
+
+  /** This node takes office: durable before the lease says so (`HeldLease.recordOffice`). */
+  beginOffice(inEpoch: Epoch): void {
+    this.#remember(inEpoch)
+    this.#office.write(inEpoch)
   }
 
   #remember(newest: Epoch): void {
-    this.#disk.replaceDurably(
-      'identity.write-epoch',
-      this.#epochFile,
-      Buffer.from(`${String(newest).padStart(16, '0')}\n`),
-    )
-    this.#newestEpoch = newest
+    if (newest > this.newestEpoch) this.#newest.write(newest)
   }
 
-  #readEpoch(): Epoch {
-    const content = this.#disk.readWhole('identity.read-epoch', this.#epochFile)
-    if (content === undefined) return NO_EPOCH
-    const text = content.toString('latin1').trim()
-    if (/^[0-9]{16}$/.test(text)) return epoch(Number(text))
+  #rebuildNewest(record: EpochRecord): void {
     const newest = this.#loggedEpoch()
-    this.#warn('epoch-rebuilt', `${this.#epochFile} was damaged; the logs of the databases know epoch ${newest}`, {
-      file: this.#epochFile,
+    this.#warn('epoch-rebuilt', `${record.file} was damaged; the logs of the databases know epoch ${newest}`, {
+      file: record.file,
       epoch: newest,
     })
-    this.#remember(newest)
-    return newest
+    record.write(newest)
   }
 
   /** The newest epoch in the logs of all databases. */

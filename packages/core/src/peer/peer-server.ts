@@ -25,6 +25,16 @@ import {
   TokenVerifier,
   type VerifiedToken,
 } from '../request/cluster-token.ts'
+import {
+  type Candidacy,
+  decodeCandidacy,
+  decodeSuccession,
+  encodeStanding,
+  type Standing,
+  type Succession,
+  type WireCandidacy,
+  type WireSuccession,
+} from './candidacy.ts'
 import { channelOptions } from './client-connection.ts'
 import { innerTimeoutMs } from './deadline-margin.ts'
 import { toStatus } from './grpc-errors.ts'
@@ -53,6 +63,10 @@ export interface PeerServerHandlers {
   call(request: WireCallRequest, deadlineMs: number): Promise<WireCallReply>
   /** What became of a write, asked by a program that is no node. */
   resolve(request: WireResolveRequest, deadlineMs: number): Promise<WireResolveReply>
+  /** A candidate asks what this node has, and for its promise. */
+  stand(candidacy: Candidacy): Promise<Standing>
+  /** The primary is about to give its office away. */
+  succeed(succession: Succession): void
   status(): NodeStatus
   replicaJoined(peer: Hello): void
   replicaReported(peer: Hello, reports: readonly ReplicaReport[]): void
@@ -91,6 +105,13 @@ export class PeerServer {
       write: this.#unary((request: WireWriteRequest, deadlineMs) => handlers.write(request, deadlineMs)),
       resolve: this.#unary((request: WireResolveRequest, deadlineMs) => handlers.resolve(request, deadlineMs)),
       call: this.#unary((request: WireCallRequest, deadlineMs) => handlers.call(request, deadlineMs)),
+      stand: this.#unary(async (request: WireCandidacy) =>
+        encodeStanding(await handlers.stand(decodeCandidacy(request))),
+      ),
+      succeed: this.#unary(async (request: WireSuccession) => {
+        handlers.succeed(decodeSuccession(request))
+        return {}
+      }),
     })
     this.#server.addService(protocol.admin, {
       status: this.#unary((): Promise<WireStatus> => Promise.resolve(encodeStatus(handlers.status()))),

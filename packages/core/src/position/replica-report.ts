@@ -12,6 +12,12 @@ export interface ReplicaReport {
   readonly applied: Position
 }
 
+/** What a node has of one database, as a candidate is told. */
+export interface DatabaseStanding extends ReplicaReport {
+  /** It can be read from, and sent on. */
+  readonly isWhole: boolean
+}
+
 export interface ReplicaIdentity {
   readonly nodeId: string
   readonly name: string

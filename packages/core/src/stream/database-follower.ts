@@ -12,6 +12,7 @@ import { RunLoop } from '../base/run-loop.ts'
 import type { Clock, Timer } from '../base/clock.ts'
 import { ClusterError } from '../errors/cluster-error.ts'
 import type { PageChecksums } from '../ltx/page-checksums.ts'
+import type { Epoch } from '../position/epoch.ts'
 import type { Position } from '../position/position.ts'
 import { ZERO_TXID } from '../position/txid.ts'
 import { type ClusterKeys, signToken } from '../request/cluster-token.ts'
@@ -37,6 +38,7 @@ export interface DatabaseFollowerParts {
   readonly nodeId: string
   readonly nodeName: string
   readonly clusterId: () => string | undefined
+  readonly candidate?: Epoch | undefined
   readonly clock: Clock
   readonly random: () => number
   readonly options: ResolvedStreamSinkOptions
@@ -210,13 +212,14 @@ export class DatabaseFollower {
   }
 
   #callerHeaders(token: string | undefined): Record<string, string> {
-    const { nodeId, nodeName } = this.#parts
+    const { nodeId, nodeName, candidate } = this.#parts
     return {
       ':method': 'POST',
       [HEADER.nodeId]: nodeId,
       [HEADER.node]: encodeURIComponent(nodeName),
       [HEADER.protocol]: String(STREAM_PROTOCOL),
       ...(token === undefined ? {} : { [HEADER.token]: token }),
+      ...(candidate === undefined ? {} : { [HEADER.candidate]: String(candidate) }),
     }
   }
 

@@ -16,6 +16,7 @@ import { PageChecksums } from '../ltx/page-checksums.ts'
 import { formatPosition } from '../position/position.ts'
 import { encodeEpochHeader } from './epoch-header.ts'
 import { type Exchange, readBody, refuse } from './exchange.ts'
+import { maySendTo } from './may-send.ts'
 import type { SendBuffer } from './send-buffer.ts'
 import { sendSpool } from './send-spool.ts'
 import type { SnapshotSpool } from './snapshot-spool.ts'
@@ -60,8 +61,13 @@ export class DifferenceRoute {
     const admission = gate.admit(exchange)
     if (admission.kind === 'refused') return refuse(exchange, admission.status, headers, admission.message)
     if (admission.kind === 'litefs') return refuse(exchange, 401, headers, 'for Litefleet nodes only')
-    const ours = { ...headers, ...admission.headers, [HEADER.protocol]: String(STREAM_PROTOCOL) }
-    if (!node.isPrimary()) return refuse(exchange, 503, ours, 'lease expired')
+    const ours = {
+      ...headers,
+      ...admission.headers,
+      [HEADER.protocol]: String(STREAM_PROTOCOL),
+      [HEADER.term]: String(node.term()),
+    }
+    if (!maySendTo(exchange, node)()) return refuse(exchange, 503, ours, 'lease expired')
     if (this.#count >= DIFFERENCES_MAX) return refuse(exchange, 503, ours, 'too many differences')
     this.#count++
     try {

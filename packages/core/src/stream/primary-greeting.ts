@@ -1,7 +1,8 @@
 /**
  * Checks the answer to a `/stream` request before a byte of its body is used.
  *
- * In this order: the cluster id is ours, the protocol is ours, the status is 200, the primary proved that it knows the cluster key.
+ * In this order: the cluster id is ours, the protocol is ours, the status is 200, the primary proved that it knows the cluster key, and nobody
+ * newer was promised to.
  * Only then a node without a cluster id adopts the primary's. The cluster id stands on refusals too, so a node of another
  * cluster is called that, whatever else it says.
  */
@@ -9,7 +10,9 @@ import type { IncomingHttpHeaders } from 'node:http2'
 import { ClusterError } from '../errors/cluster-error.ts'
 import { parsePosition } from '../position/position.ts'
 import { type ClusterKeys, isTokenAnswer } from '../request/cluster-token.ts'
+import { type Epoch, NO_EPOCH } from '../position/epoch.ts'
 import { parseEpochHeader } from './epoch-header.ts'
+import { parseEpoch } from './may-send.ts'
 import { HEADER, isClusterId, parseNodeId, STREAM_PROTOCOL } from './stream-protocol.ts'
 import type { StreamGreeting } from './stream-receiver.ts'
 
@@ -18,6 +21,8 @@ export interface GreetingOptions {
   /** Accept a primary that cannot prove that it knows the key (LiteFS). */
   readonly interop: boolean
   readonly clusterId: () => string | undefined
+  /** A primary of an older epoch is refused; `NO_EPOCH`: none is. */
+  readonly promised: () => Epoch
   /** Stores the primary's cluster id durably; from then on `clusterId()` answers it. */
   readonly adoptClusterId: (clusterId: string) => void | Promise<void>
 }
@@ -33,7 +38,7 @@ export class PrimaryGreeting {
   /**
    * @param token the one the request carried
    * @param refusal text of the body when the status is not 200
-   * @throws ClusterError `CLUSTER_MISMATCH`, `PROTOCOL_MISMATCH`, `UNAUTHENTICATED`, `NOT_PRIMARY`, `STREAM_FAILED`
+   * @throws ClusterError `CLUSTER_MISMATCH`, `PROTOCOL_MISMATCH`, `UNAUTHENTICATED`, `NOT_PRIMARY`, `PRIMARY_OUTDATED`, `STREAM_FAILED`
    */
   async check(
     headers: IncomingHttpHeaders,
@@ -55,12 +60,16 @@ export class PrimaryGreeting {
     const status = Number(headers[':status'])
     if (status !== 200) throw refused(status, await refusal())
     if (!this.#options.interop) this.#checkProof(token, text(headers, HEADER.answer))
+    const term = parseEpoch(text(headers, HEADER.term)) ?? NO_EPOCH
+    const promised = this.#options.promised()
+    if (term < promised) throw outdated(term, promised)
     await this.#adopt(clusterId)
     const epochs = text(headers, HEADER.epochs)
     return {
       nodeId: parseNodeId(text(headers, HEADER.nodeId)) ?? '',
       clusterId,
       kind: protocol === undefined ? 'litefs' : 'litefleet',
+      term,
       epochs: epochs === undefined ? undefined : parseEpochHeader(epochs)?.get(database),
       position: parsePosition(text(headers, HEADER.position) ?? ''),
       seed: parseSeed(text(headers, HEADER.seed)),
@@ -119,4 +128,13 @@ function refused(status: number, reason: string): ClusterError {
 function text(headers: IncomingHttpHeaders, name: string): string | undefined {
   const value = headers[name]
   return typeof value === 'string' && value !== '' ? value : undefined
+}
+
+/** I4, D13: what it would send may not be in the history of the one that was promised to. */
+function outdated(term: Epoch, promised: Epoch): ClusterError {
+  return new ClusterError(
+    'PRIMARY_OUTDATED',
+    `the primary is in office since epoch ${term}, but this node promised a candidate of epoch ${promised} to take nothing older`,
+    { details: { term, promised } },
+  )
 }

@@ -1,4 +1,5 @@
 /** What the stream server asks of the node it stands in. */
+import type { Epoch } from '../position/epoch.ts'
 import type { StreamableDatabase } from './streamable-database.ts'
 
 export interface StreamNode {
@@ -8,6 +9,10 @@ export interface StreamNode {
   clusterId(): string | undefined
   /** Does this node hold the lease, with margin, at this moment (I4)? Asked before every send. */
   isPrimary(): boolean
+  /** Epoch of this node's time in office; `NO_EPOCH` when it is not the primary. */
+  term(): Epoch
+  /** Records of older epochs are refused here: what this node promised the newest candidate that asked. */
+  promised(): Epoch
   /** Facts for `/info` and for the first line of `/events`. */
   facts(): NodeFacts
   databases(): readonly StreamableDatabase[]

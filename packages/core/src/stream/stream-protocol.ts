@@ -12,6 +12,9 @@
  *   request   litefleet-copy       `1`: the replica has a copy, and can be led on by a difference (difference-route.ts)
  *   response  litefleet-seed       `gone` or `diverged`: there are no records from the replica's position on, and the body ends
  *                                  at once; the replica asks for a difference. Only for a replica that sent litefleet-copy
+ *   response  litefleet-term       epoch of the primary's time in office, decimal; a replica that promised a newer one refuses
+ *   request   litefleet-candidate  epoch of a candidate that asks a replica which has more than it; answered by who promised exactly
+ *                                  that epoch, instead of a primary only
  *
  * Versions: 1 = the headers above. Those from litefleet-position on came later; who does not know them does without.
  */
@@ -26,6 +29,8 @@ export const HEADER = {
   position: 'litefleet-position',
   copy: 'litefleet-copy',
   seed: 'litefleet-seed',
+  term: 'litefleet-term',
+  candidate: 'litefleet-candidate',
   protocol: 'litefleet-protocol',
   token: 'litefleet-token',
   answer: 'litefleet-answer',

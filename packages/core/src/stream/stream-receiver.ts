@@ -16,7 +16,7 @@ export interface StreamReceiver {
   position(): Position
   /** Epoch of the last record held. */
   epoch(): Epoch
-  /** The primary answered. Throwing refuses it, for example because its epoch is older than one this node promised. */
+  /** The primary answered. Throwing refuses it. */
   connected?(greeting: StreamGreeting): void | Promise<void>
   /**
    * Whole LTX, one transaction each, in order; compressed or not, as the primary sent them, and not verified.
@@ -54,6 +54,8 @@ export interface StreamGreeting {
   readonly nodeId: string
   readonly clusterId: string | undefined
   readonly kind: 'litefs' | 'litefleet'
+  /** Epoch of the primary's time in office; `NO_EPOCH` for LiteFS, and for a replica that answers a candidate. */
+  readonly term: Epoch
   /**
    * Epochs of this database, valid for every record of this connection; the oldest may be missing in a very long table.
    * `undefined` when the primary is LiteFS, or does not have the database (yet: the connection ends when it comes).

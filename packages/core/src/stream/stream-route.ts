@@ -5,7 +5,7 @@
  * streams; 400 another protocol; 413, 408, 400 the position map. Once the status 200 is sent, trouble ends the body.
  */
 import type { Clock } from '../base/clock.ts'
-import { type Epoch, type EpochTable, epoch } from '../position/epoch.ts'
+import type { Epoch, EpochTable } from '../position/epoch.ts'
 import { formatPosition, type Position, samePosition } from '../position/position.ts'
 import { type Txid, ZERO_TXID } from '../position/txid.ts'
 import type { DatabaseName } from '../request/database-name.ts'
@@ -13,6 +13,7 @@ import { parsePositionMap } from '../stream-format/position-map.ts'
 import { encodeEnd } from '../stream-format/stream-frame.ts'
 import { encodeEpochHeader } from './epoch-header.ts'
 import { type Exchange, header, readBody, refuse } from './exchange.ts'
+import { type MaySend, maySendTo, parseEpoch } from './may-send.ts'
 import type { SendBuffer } from './send-buffer.ts'
 import type { SpoolSlots } from './spool-slots.ts'
 import type { StreamGate } from './stream-gate.ts'
@@ -90,16 +91,18 @@ export class StreamRoute {
     if (admission.kind === 'refused') return refuse(exchange, admission.status, headers, admission.message)
     const nodeId = parseNodeId(header(exchange, HEADER.nodeId))
     if (nodeId === node.nodeId) return refuse(exchange, 400, headers, 'cannot connect to self')
-    if (!node.isPrimary()) return refuse(exchange, 503, headers, 'lease expired')
+    const maySend = maySendTo(exchange, node)
+    if (!maySend()) return refuse(exchange, 503, headers, 'lease expired')
     if (this.#requestCount >= options.streamsMax) return refuse(exchange, 503, headers, 'too many streams')
     this.#requestCount++
     try {
       if (admission.kind === 'litefs')
-        return await this.#serve(exchange, headers, { kind: 'litefs', nodeName: undefined, nodeId })
+        return await this.#serve(exchange, headers, { kind: 'litefs', nodeName: undefined, nodeId }, maySend)
       const ours = { ...headers, ...admission.headers, [HEADER.protocol]: String(STREAM_PROTOCOL) }
       if (header(exchange, HEADER.protocol) !== String(STREAM_PROTOCOL))
         return refuse(exchange, 400, ours, `this node speaks stream protocol ${STREAM_PROTOCOL}`)
-      await this.#serve(exchange, ours, { kind: 'litefleet', nodeName: admission.nodeName, nodeId })
+      const told = { ...ours, [HEADER.term]: String(node.term()) }
+      await this.#serve(exchange, told, { kind: 'litefleet', nodeName: admission.nodeName, nodeId }, maySend)
     } finally {
       this.#requestCount--
     }
@@ -109,6 +112,7 @@ export class StreamRoute {
     exchange: Exchange,
     headers: Headers,
     peer: Pick<ConnectedStream, 'kind' | 'nodeName' | 'nodeId'>,
+    maySend: MaySend,
   ): Promise<void> {
     const body = await this.#readPositions(exchange)
     if (body.kind === 'refused') return refuse(exchange, body.status, headers, body.message)
@@ -125,6 +129,7 @@ export class StreamRoute {
     const source = new StreamSource({
       ...options,
       node,
+      maySend,
       hasCopy: header(exchange, HEADER.copy) === '1',
       output,
       positions: body.positions,
@@ -210,10 +215,6 @@ type PositionsBody =
 /** `undefined` = all databases. */
 function parseFilter(text: string | null): ReadonlySet<string> | undefined {
   return text === null || text === '' ? undefined : new Set(text.split(','))
-}
-
-function parseEpoch(text: string | undefined): Epoch | undefined {
-  return text !== undefined && /^[0-9]{1,15}$/.test(text) ? epoch(Number(text)) : undefined
 }
 
 function whenAborted(signal: AbortSignal): Promise<void> {

@@ -8,6 +8,7 @@
 import { assert } from '../base/assert.ts'
 import type { Clock } from '../base/clock.ts'
 import { ClusterError } from '../errors/cluster-error.ts'
+import type { Epoch } from '../position/epoch.ts'
 import type { ClusterKeys } from '../request/cluster-token.ts'
 import type { DatabaseName } from '../request/database-name.ts'
 import { DatabaseFollower, type FollowerStatus } from './database-follower.ts'
@@ -27,6 +28,10 @@ export interface StreamSinkParts {
   /** Follow a primary that cannot prove that it knows the cluster key: LiteFS. */
   readonly interop: boolean
   readonly clusterId: () => string | undefined
+  /** A primary of an older epoch is refused; `NO_EPOCH`: none is. */
+  readonly promised: () => Epoch
+  /** This node is a candidate of this epoch and follows a replica that promised to it. Default: it follows a primary. */
+  readonly candidate?: Epoch | undefined
   /** Stores the primary's cluster id durably; called when this node has none, before anything is taken from the primary. */
   readonly adoptClusterId: (clusterId: string) => void | Promise<void>
   readonly clock: Clock

@@ -11,7 +11,7 @@
  *
  * Relies on: `readAfter` is cheap, so that one piece may be read between two waits.
  * Promises: reads from the log only when the piece fits into the send buffer; sends nothing after the announced tail, and nothing
- * at all once this node is no longer primary (I4), asked again before each piece.
+ * at all once this node may not (may-send.ts), asked again before each piece.
  */
 import type { Clock } from '../base/clock.ts'
 import { ClusterError } from '../errors/cluster-error.ts'
@@ -26,6 +26,7 @@ import {
   encodeLtxFrameHeader,
   encodeReady,
 } from '../stream-format/stream-frame.ts'
+import type { MaySend } from './may-send.ts'
 import type { SpoolSlots } from './spool-slots.ts'
 import type { SendBuffer } from './send-buffer.ts'
 import type { StreamNode } from './stream-node.ts'
@@ -33,6 +34,8 @@ import type { StreamableDatabase } from './streamable-database.ts'
 
 export interface StreamSourceOptions {
   readonly node: StreamNode
+  /** Asked before each piece. */
+  readonly maySend: MaySend
   readonly output: SendBuffer
   /** What the replica told; kept up to date with what was sent. */
   readonly positions: Map<string, Position>
@@ -93,7 +96,7 @@ export class StreamSource {
     this.#wake?.()
   }
 
-  /** Runs until the peer leaves, this node is no longer primary, or `end()`. Rejects when a database failed; the body is closed in any case. */
+  /** Runs until the peer leaves, this node may not send any more, or `end()`. Rejects when a database failed; the body is closed in any case. */
   async run(): Promise<void> {
     const stop = this.#subscribe()
     try {
@@ -253,7 +256,7 @@ export class StreamSource {
   /** Once false it stays false: what was skipped meanwhile would be missing. Throws when the stream is closed. */
   #mayGoOn(): boolean {
     if (this.#output.closed.aborted) throw this.#output.closed.reason
-    if (!this.#ending.signal.aborted && !this.#options.node.isPrimary()) this.end()
+    if (!this.#ending.signal.aborted && !this.#options.maySend()) this.end()
     return !this.#ending.signal.aborted
   }
 

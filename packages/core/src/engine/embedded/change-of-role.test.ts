@@ -15,7 +15,7 @@ import { DataDirectory } from '../../files/data-directory.ts'
 import { type Disk, realDisk } from '../../files/disk.ts'
 import { interceptedDisk } from '../../log/test-support/intercepted-disk.ts'
 import { resolveLogOptions } from '../../log/log-options.ts'
-import { type Epoch, epoch } from '../../position/epoch.ts'
+import { epoch, NO_EPOCH } from '../../position/epoch.ts'
 import { databaseName } from '../../request/database-name.ts'
 import { RequestIdSource } from '../../request/request-id.ts'
 import type { Connection } from '../../sqlite/connection.ts'
@@ -40,7 +40,7 @@ class TestEngine {
   onOperation: (operation: string) => void = () => undefined
   database!: EmbeddedDatabase
 
-  constructor(directory: string) {
+  constructor(directory: string, lastOffice = NO_EPOCH) {
     const disk: Disk = interceptedDisk(realDisk, (call) => {
       this.#seen.push(call.operation)
       this.onOperation(call.operation)
@@ -62,6 +62,7 @@ class TestEngine {
       onProgress: () => undefined,
       onRestartStream: () => undefined,
       onEpochs: () => undefined,
+      lastOffice: () => lastOffice,
       warn: (name) => this.warnings.push(name),
     })
   }
@@ -81,9 +82,8 @@ class TestEngine {
     await this.engine.leaveOffice(REFUSAL)
   }
 
-  async open(role: { readonly kind: 'primary'; readonly epoch: Epoch } | { readonly kind: 'replica' }): Promise<void> {
-    this.isInOffice = role.kind === 'primary'
-    this.database = await this.engine.open(NAME, role)
+  async open(): Promise<void> {
+    this.database = await this.engine.open(NAME)
   }
 
   async write(sql: string, ...params: readonly string[]): Promise<void> {
@@ -127,10 +127,11 @@ beforeEach(async () => {
   directory = fs.mkdtempSync(path.join(os.tmpdir(), 'litefleet-role-'))
   a = new TestEngine(path.join(directory, 'a'))
   b = new TestEngine(path.join(directory, 'b'))
-  await a.open({ kind: 'primary', epoch: epoch(1) })
+  await a.takeOffice(1)
+  await a.open()
   await a.write('CREATE TABLE entry (id INTEGER PRIMARY KEY, text TEXT)')
   await a.write(INSERT, 'first')
-  await b.open({ kind: 'replica' })
+  await b.open()
   await seed(a, b)
 })
 afterEach(async () => {
@@ -144,6 +145,7 @@ async function greet(from: TestEngine, to: TestEngine): Promise<void> {
     nodeId: '',
     clusterId: undefined,
     kind: 'litefleet',
+    term: NO_EPOCH,
     epochs: from.database.epochTable(),
     position,
     seed: undefined,
@@ -270,23 +272,54 @@ test('writes that wait when the office is lost are refused, and have no effect',
   expectEqual()
 })
 
-describe('a node without a whole copy', () => {
-  test('does not take office, and stays the replica it was', async () => {
-    const c = new TestEngine(path.join(directory, 'c'))
-    try {
-      await c.open({ kind: 'replica' })
-      await expect(c.takeOffice(2)).rejects.toMatchObject({ code: 'COPY_NOT_WHOLE' })
-      expect(c.database.isPrimary).toBe(false)
-      await seed(a, c)
-      await a.leaveOffice()
-      await c.takeOffice(3)
-      await c.write(INSERT, 'by c')
-      await deliver(c, a)
-      expect(a.count()).toBe(2)
-    } finally {
-      await c.close()
-    }
-  })
+test('a node that never had the database takes office with an empty one, which was being waited for', async () => {
+  const c = new TestEngine(path.join(directory, 'c'))
+  try {
+    await c.open()
+    const ready = c.database.whenReady(systemClock.monotonicMs() + 10_000)
+    await c.takeOffice(2)
+    await ready
+    await c.write('CREATE TABLE entry (id INTEGER PRIMARY KEY, text TEXT)')
+    expect(c.count()).toBe(0)
+  } finally {
+    await c.close()
+  }
+})
+
+test('a node without a whole copy of what it had does not take office, and stays the replica it was', async () => {
+  await b.close()
+  fs.rmSync(path.join(directory, 'b/main/dbs', NAME, 'database'))
+  b = new TestEngine(path.join(directory, 'b'))
+  await b.open()
+  await expect(b.takeOffice(2)).rejects.toMatchObject({ code: 'COPY_NOT_WHOLE' })
+  expect(b.database.isPrimary).toBe(false)
+  await seed(a, b)
+  await a.leaveOffice()
+  await b.takeOffice(3)
+  await b.write(INSERT, 'by b')
+  await deliver(b, a)
+  expect(a.count()).toBe(2)
+})
+
+test('a node that stopped in office and begins as a replica logs what it committed and could not log', async () => {
+  const before = a.database.tail().position
+  a.onOperation = (operation) => {
+    if (operation === 'log.append') throw new ClusterError('STORAGE_FAILED', 'the disk is full')
+  }
+  await expect(a.write(INSERT, 'committed, not logged')).rejects.toMatchObject({ outcome: 'unknown' })
+  await a.close()
+  a = new TestEngine(path.join(directory, 'a'), epoch(1))
+  await a.open()
+  const { epoch: inEpoch, durable, isWhole } = a.database.standing()
+  expect([inEpoch, durable.txid, isWhole]).toEqual([1, before.txid + 1n, true])
+  expect(a.database.isPrimary).toBe(false)
+  await b.takeOffice(2)
+  await b.leaveOffice()
+  await a.takeOffice(3)
+  await deliver(a, b)
+  expectEqual()
+  expect(b.count()).toBe(2)
+  expect(b.warnings).toEqual([])
 })
 
 test('a node that took office and wrote alone is led back: what only it had is in a report', async () => {

@@ -15,11 +15,12 @@ import type { Checksum } from '../../position/checksum.ts'
 import { type Epoch, epochOf, type EpochTable, NO_EPOCH } from '../../position/epoch.ts'
 import { formatPosition, type Position, ZERO_POSITION } from '../../position/position.ts'
 import { PositionTracker, type TrackedPosition } from '../../position/position-tracker.ts'
-import type { ReplicaReport } from '../../position/replica-report.ts'
-import type { Txid } from '../../position/txid.ts'
+import type { DatabaseStanding, ReplicaReport } from '../../position/replica-report.ts'
+import { type Txid, ZERO_TXID } from '../../position/txid.ts'
 import type { DatabaseName } from '../../request/database-name.ts'
 import type { RequestIdSource } from '../../request/request-id.ts'
 import type { Connection } from '../../sqlite/connection.ts'
+import { isSqliteError } from '../../sqlite/sqlite-error.ts'
 import type { StreamReceiver } from '../../stream/stream-receiver.ts'
 import type { LogRead, StreamableDatabase } from '../../stream/streamable-database.ts'
 import type { SnapshotSpool } from '../../stream/snapshot-spool.ts'
@@ -38,7 +39,7 @@ import type { ClosingState, DatabaseStore, KnownFile } from './database-store.ts
 import { LiveSnapshots } from './live-snapshots.ts'
 import { PrimaryMode, type PrimaryModeOptions } from './primary-mode.ts'
 import { RepairLoop } from './repair-loop.ts'
-import { ReplicaMode, type ReplicaModeOptions } from './replica-mode.ts'
+import { type Contact, ReplicaMode, type ReplicaModeOptions } from './replica-mode.ts'
 
 export interface EmbeddedDatabaseOptions {
   readonly store: DatabaseStore
@@ -133,6 +134,10 @@ export class EmbeddedDatabase implements EngineDatabase, StreamableDatabase {
   async becomePrimary(epoch: Epoch): Promise<void> {
     const replica = this.#replica
     assert(replica !== undefined, `database "${this.name}" is no replica's`)
+    if (replica.isEmpty) {
+      this.#replica = undefined
+      return this.openAsPrimary(epoch)
+    }
     const known = await replica.release()
     this.#replica = undefined
     try {
@@ -181,10 +186,45 @@ export class EmbeddedDatabase implements EngineDatabase, StreamableDatabase {
     }
   }
 
-  /** Opens as a replica; it may then be without a copy until a snapshot came. */
-  async openAsReplica(): Promise<void> {
+  /**
+   * Opens as a replica; it may then be without a copy until a snapshot came.
+   * @param lastOffice the epoch in which this node was in office last
+   */
+  async openAsReplica(lastOffice: Epoch): Promise<void> {
+    const known = await this.#logOwnCommits(lastOffice)
     this.#replica = this.#newReplica({ isLasting: true })
-    await this.#replica.open()
+    await this.#replica.open(known)
+  }
+
+  /**
+   * The node stopped in office and begins as a replica: what it had announced may be in its WAL only (power failed), and others may count on it.
+   * What cannot be put right is left as it is; then the database is seeded by the next primary, and reported.
+   */
+  async #logOwnCommits(lastOffice: Epoch): Promise<KnownFile | undefined> {
+    const { log } = this.#store
+    const wasPrimary = lastOffice !== NO_EPOCH && log.epochTable().at(-1)?.epoch === lastOffice
+    if (!wasPrimary || log.tail.position.txid === ZERO_TXID || !this.#store.hasFile()) return undefined
+    try {
+      return await PrimaryMode.logOwnCommits(this.#primaryOptions(lastOffice))
+    } catch (error) {
+      if (!isClusterError(error) && !isSqliteError(error)) throw error
+      return undefined
+    }
+  }
+
+  /** Resolves when nothing that the stream delivered is under way any more. */
+  async settled(): Promise<void> {
+    await this.#replica?.settled()
+  }
+
+  /** With the last primary that this node followed in this process; `undefined` without one, and in office. */
+  get contact(): Contact | undefined {
+    return this.#replica?.contact
+  }
+
+  /** What this node could give others. */
+  standing(): DatabaseStanding {
+    return { ...this.report(), isWhole: this.#primary !== undefined || this.#replica?.isWhole === true }
   }
 
   async write(write: LocalWrite): Promise<CommittedWrite> {

@@ -31,11 +31,10 @@ export interface EmbeddedEngineOptions {
   onProgress(database: EmbeddedDatabase): void
   onRestartStream(database: EmbeddedDatabase): void
   onEpochs(table: EpochTable): void
+  /** The epoch in which this node was in office last; asked when a database is opened as a replica's. */
+  lastOffice(): Epoch
   warn(name: string, message: string, details: Readonly<Record<string, unknown>>): void
 }
-
-/** The role in which databases are opened. */
-export type EngineRole = { readonly kind: 'primary'; readonly epoch: Epoch } | { readonly kind: 'replica' }
 
 /** Every database of a node belongs to one group; leases, epochs and paths are keyed by it. */
 export const GROUP = 'main'
@@ -45,6 +44,8 @@ export class EmbeddedEngine {
   readonly #databases = new Map<DatabaseName, EmbeddedDatabase>()
   readonly #opening = new Map<DatabaseName, Promise<EmbeddedDatabase>>()
   readonly #addedListeners = new Set<(database: EmbeddedDatabase) => void>()
+  /** The epoch in which this node is in office, or takes it; `undefined`: databases are replicas'. */
+  #office: Epoch | undefined
   #isClosed = false
 
   constructor(options: EmbeddedEngineOptions) {
@@ -76,11 +77,11 @@ export class EmbeddedEngine {
     return () => this.#addedListeners.delete(listener)
   }
 
-  /** Opens a database once; further callers get the same. */
-  open(name: DatabaseName, role: EngineRole): Promise<EmbeddedDatabase> {
+  /** Opens a database once, in the role that the node has; further callers get the same. */
+  open(name: DatabaseName): Promise<EmbeddedDatabase> {
     const open = this.#databases.get(name)
     if (open !== undefined) return Promise.resolve(open)
-    const opening = this.#opening.get(name) ?? this.#open(name, role).finally(() => this.#opening.delete(name))
+    const opening = this.#opening.get(name) ?? this.#open(name).finally(() => this.#opening.delete(name))
     this.#opening.set(name, opening)
     return opening
   }
@@ -91,10 +92,11 @@ export class EmbeddedEngine {
    * @throws what `EmbeddedDatabase.becomePrimary` and opening throw
    */
   async takeOffice(epoch: Epoch): Promise<void> {
+    this.#office = epoch // what is opened from now on is a primary's
     await Promise.allSettled(this.#opening.values())
     try {
       for (const database of this.#databases.values()) if (!database.isPrimary) await database.becomePrimary(epoch)
-      await this.openAll({ kind: 'primary', epoch })
+      await this.openAll()
     } catch (error) {
       await this.leaveOffice(new ClusterError('NOT_PRIMARY', 'the node could not take office', { cause: error }))
       throw error
@@ -106,14 +108,20 @@ export class EmbeddedEngine {
    * @param refusal for the writes that wait
    */
   async leaveOffice(refusal: ClusterError): Promise<void> {
+    this.#office = undefined
     await Promise.allSettled(this.#opening.values())
     const primaries = [...this.#databases.values()].filter((database) => database.isPrimary)
     await Promise.all(primaries.map((database) => database.becomeReplica(refusal)))
   }
 
   /** Opens what is on disk. */
-  async openAll(role: EngineRole): Promise<void> {
-    for (const name of this.#options.directory.databaseNames(GROUP)) await this.open(name, role)
+  async openAll(): Promise<void> {
+    for (const name of this.#options.directory.databaseNames(GROUP)) await this.open(name)
+  }
+
+  /** Resolves when nothing that the stream delivered is under way any more in any database. */
+  async settled(): Promise<void> {
+    await Promise.all([...this.#databases.values()].map((database) => database.settled()))
   }
 
   /** Removes what nobody needs from all logs. */
@@ -136,7 +144,7 @@ export class EmbeddedEngine {
     if (failed !== undefined) throw failed.reason
   }
 
-  async #open(name: DatabaseName, role: EngineRole): Promise<EmbeddedDatabase> {
+  async #open(name: DatabaseName): Promise<EmbeddedDatabase> {
     if (this.#isClosed) throw new ClusterError('CLOSED', 'the node was closed')
     const { disk, clock, directory, log, setup, warn, nodeId, requestIds, ledger } = this.#options
     const store = DatabaseStore.open({
@@ -159,8 +167,9 @@ export class EmbeddedEngine {
       onEpochs: (table) => this.#options.onEpochs(table),
     })
     try {
-      if (role.kind === 'primary') await database.openAsPrimary(role.epoch)
-      else await database.openAsReplica()
+      const office = this.#office
+      if (office === undefined) await database.openAsReplica(this.#options.lastOffice())
+      else await database.openAsPrimary(office)
     } catch (error) {
       await store.close(undefined)
       throw error

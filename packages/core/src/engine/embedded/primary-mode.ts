@@ -89,7 +89,31 @@ export class PrimaryMode {
   }
 
   /**
-   * The same with a file that is open already, under its readers.
+   * For a node that was in office when it stopped, and begins as a replica: what it committed and could not log is logged, in the epoch in which
+   * it was committed. The file stays open, its write lock is free.
+   * @returns where it stands; `undefined`, with the file closed again, when the log holds records that the file does not
+   * @throws ClusterError `CORRUPT_DATA` when the file does not continue the log; the file is closed then
+   */
+  static async logOwnCommits(options: PrimaryModeOptions): Promise<KnownFile | undefined> {
+    const { store } = options
+    const unlogged = new UnloggedRequests()
+    const announced = store.log.tail.position
+    const known = await store.openFile(
+      { mayCreate: false, takeLock: (_files, anchor) => void anchor.exec('BEGIN IMMEDIATE') },
+      (file, standing) => {
+        const started = startPrimary({ ...options, unlogged, announced }, file, standing)
+        started?.guards.close()
+        const header = headerNow(file.files)
+        file.anchor.exec('COMMIT')
+        return started === undefined ? undefined : { ...stateOf(started), header }
+      },
+    )
+    if (known === undefined) store.closeFile(undefined)
+    return known
+  }
+
+  /**
+   * The same as `open` with a file that is open already, under its readers.
    * @param known where it stood when whoever had its write lock gave it back
    * @throws ClusterError `CORRUPT_DATA` when the log holds records that the file does not
    */
@@ -368,6 +392,11 @@ export class PrimaryMode {
       },
     )
   }
+}
+
+function stateOf({ capture }: Started): Pick<KnownFile, 'position' | 'checksums'> {
+  const { position, checksums } = capture
+  return { position, checksums }
 }
 
 /** A database that had transactions does not begin anew as an empty one: its replicas would be emptied with it. */

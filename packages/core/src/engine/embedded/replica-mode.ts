@@ -75,6 +75,9 @@ export class ReplicaMode implements StreamReceiver {
   #needsSeed = true
   /** The file was changed by something that left no record: what stood in it is reported when it is replaced. */
   #isChanged = false
+  /** The copy is whole, but of another history than the primary's. */
+  #isParted = false
+  #contact: Contact | undefined
   /** The report of what is here and not in the primary's history. */
   #reportId: string | undefined
   #stoppedBy: ClusterError | undefined
@@ -203,6 +206,7 @@ export class ReplicaMode implements StreamReceiver {
   async connected(greeting: StreamGreeting): Promise<void> {
     const { store, onEpochs } = this.#options
     this.#isCaughtUp = false
+    this.#contact = { term: greeting.term, isCaughtUp: false, heardMs: store.options.clock.monotonicMs() }
     // What the connection before delivered is in the log before histories are compared.
     await this.#applying?.pipeline.settled()
     if (this.#closed) return
@@ -242,10 +246,39 @@ export class ReplicaMode implements StreamReceiver {
 
   heartbeat(timestampMs: number): void {
     this.#primaryTimeMs = Math.max(this.#primaryTimeMs, timestampMs)
+    this.#heard()
   }
 
   ready(): void {
     this.#isCaughtUp = true
+    this.#heard()
+  }
+
+  #heard(): void {
+    if (this.#contact === undefined) return
+    const heardMs = this.#options.store.options.clock.monotonicMs()
+    this.#contact = { ...this.#contact, isCaughtUp: this.#isCaughtUp, heardMs }
+  }
+
+  /** With the last primary that answered in this process. */
+  get contact(): Contact | undefined {
+    return this.#contact
+  }
+
+  /** It can be read from and sent on: the copy is that of the log. */
+  get isWhole(): boolean {
+    return !this.#needsSeed && this.#stoppedBy === undefined && this.#applying !== undefined
+  }
+
+  /** There never was anything here. */
+  get isEmpty(): boolean {
+    const { store } = this.#options
+    return this.#applying === undefined && store.log.tail.position.txid === 0n && !store.hasFile()
+  }
+
+  /** Resolves when nothing that was delivered is under way any more. */
+  async settled(): Promise<void> {
+    await this.#applying?.pipeline.settled()
   }
 
   dropped(): void {
@@ -273,19 +306,20 @@ export class ReplicaMode implements StreamReceiver {
 
   /**
    * Ends following on a node that takes office, under readers: what was received is applied, the file stays open, its write lock is free.
-   * Answers where it stands, which is the end of the log.
+   * @returns where it stands, which is the end of the log; `undefined` when it was changed by something that left no record
    * @throws ClusterError `DATABASE_STOPPED`, `COPY_NOT_WHOLE`: then nothing has changed
    */
-  async release(): Promise<KnownFile> {
-    await this.#applying?.pipeline.settled()
+  async release(): Promise<KnownFile | undefined> {
+    await this.settled()
     const applying = this.#applying
     if (this.#stoppedBy !== undefined) throw this.#stoppedBy
-    if (this.#needsSeed || applying === undefined) throw this.#notWhole()
+    const mayLead = !this.#needsSeed || this.#isChanged || this.#isParted
+    if (!mayLead || applying === undefined) throw this.#notWhole()
     this.#closed = true
     await applying.pipeline.stop()
     const { position, checksums, header } = applying.applier
     this.#stopApplying()
-    return { position, checksums, header }
+    return this.#isChanged ? undefined : { position, checksums, header }
   }
 
   #notWhole(): ClusterError {
@@ -387,6 +421,7 @@ export class ReplicaMode implements StreamReceiver {
     const report = await reportParting(name, store.log, reports, parting, greeting, clock.nowMs())
     if (report.id === this.#reportId) return
     this.#reportId = report.id
+    this.#isParted = !this.#needsSeed
     this.#setDiverged(
       new ClusterError(
         'POSITION_DIVERGED',
@@ -477,6 +512,9 @@ export class ReplicaMode implements StreamReceiver {
       await reportChangedCopy({ store, reports, checksums: applying.applier.checksums, snapshot, epoch: at.epoch })
     }
     store.marker.note({ ...at, epochs: this.#epochs })
+    // From here on it is neither: half of it is another state.
+    this.#isParted = false
+    this.#isChanged = false
     if (isInPlace) {
       await replacePages(applying.applier, snapshot, store.options.disk)
       // No log vouches for these pages: durable before the old log goes.
@@ -493,7 +531,6 @@ export class ReplicaMode implements StreamReceiver {
       await this.#openFile({ checksums: snapshot.checksums, position })
     }
     store.marker.forget()
-    this.#isChanged = false
     this.#reportId = undefined
     this.#needsSeed = false
     tracker.replace(at)
@@ -506,6 +543,16 @@ export class ReplicaMode implements StreamReceiver {
     if (this.#epochs.length > 0) log.adoptEpochTable(this.#epochs)
     log.reset(at)
   }
+}
+
+/** What this node had of a primary. */
+export interface Contact {
+  /** Epoch of the primary's time in office. */
+  readonly term: Epoch
+  /** Everything that was missing when the connection was made has been delivered. */
+  readonly isCaughtUp: boolean
+  /** When it was heard of last, on the clock's monotonic scale. */
+  readonly heardMs: number
 }
 
 interface Applying {

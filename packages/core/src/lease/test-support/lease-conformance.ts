@@ -3,7 +3,7 @@
  * its own would have it. What backends differ in are traits; a promise that a backend cannot make is not asked of it.
  */
 import { describe, expect, test } from 'vitest'
-import { epoch } from '../../position/epoch.ts'
+import { epoch, NO_EPOCH } from '../../position/epoch.ts'
 import { settle, until } from '../../stream/test-support/until.ts'
 import type { HeldLease, Lease } from '../lease.ts'
 import { holderOf, take, tryToTake } from './take-lease.ts'
@@ -165,6 +165,33 @@ function severalCandidates(start: () => Promise<LeaseFleet>): void {
       newest = held.epoch
       await held.release()
     }
+  })
+
+  test('who has it knows who was in office last, not who only had it', async () => {
+    await using fleet = await start()
+    const leases = [fleet.join(), fleet.join()]
+    let office = NO_EPOCH
+    for (let i = 0; i < 6; i++) {
+      const held = await take(leases[i % 2]!, `n${i % 2}`)
+      expect(held.lastOffice).toBe(office)
+      if (i % 3 !== 1) {
+        await held.recordOffice()
+        office = held.epoch
+      }
+      await held.release()
+      await expect(held.recordOffice()).rejects.toMatchObject({ code: 'NOT_PRIMARY' })
+    }
+  })
+
+  test('which cluster it is is said once, and the same to all', async () => {
+    await using fleet = await start()
+    const [a, b] = [fleet.join(), fleet.join()]
+    const { signal } = new AbortController()
+    const [first, second] = ['LFSC00000000000000AA', 'LFSC00000000000000BB']
+    expect(await a.clusterId?.read(signal)).toBeUndefined()
+    expect(await a.clusterId?.found(first, signal)).toBe(first)
+    expect(await b.clusterId?.found(second, signal)).toBe(first)
+    expect(await b.clusterId?.read(signal)).toBe(first)
   })
 
   test('who watches is told of each change, never twice the same in a row', async () => {
