@@ -136,7 +136,7 @@ test('a backend that cannot be reached: the node says which and what to do, and 
   expect(warning?.message).toContain('lease.endpoints')
   await late.start()
   await starting.ready()
-  expect((await starting.status()).role).toBe('primary')
+  await expect.poll(async () => (await starting.status()).role, TIMEOUT).toBe('primary')
 })
 
 /** One write through each node, seen everywhere. One that was refused while nobody was in office is made again. */

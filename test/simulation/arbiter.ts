@@ -16,7 +16,7 @@ import type {
   LeaseObservation,
 } from '../../packages/core/src/lease/lease.ts'
 import { type LeaseHolder, sameHolder } from '../../packages/core/src/lease/lease-holder.ts'
-import { type Epoch, epoch } from '../../packages/core/src/position/epoch.ts'
+import { type Epoch, epoch, NO_EPOCH } from '../../packages/core/src/position/epoch.ts'
 import type { Endpoint, Host, Network } from './network.ts'
 import type { WorldTime } from './world-time.ts'
 
@@ -105,6 +105,7 @@ export class Arbiter implements Host {
 export class ArbiterLease implements Lease {
   readonly kind = 'consul'
   readonly isCandidate = true
+  readonly ttlMs = TTL_MS
   readonly #network: Network
   readonly #host: Host
   readonly #clock: Clock
@@ -164,6 +165,7 @@ export class ArbiterLease implements Lease {
 
 class Held implements HeldLease {
   readonly epoch: Epoch
+  readonly lastOffice = NO_EPOCH
   readonly #lost = new AbortController()
   readonly #clock: Clock
   readonly #ask: (question: Question) => Promise<Answer>
@@ -184,6 +186,10 @@ class Held implements HeldLease {
 
   isHeld(marginMs: number): boolean {
     return !this.#lost.signal.aborted && this.#clock.monotonicMs() + marginMs < this.#untilMs
+  }
+
+  recordOffice(): Promise<void> {
+    return Promise.resolve()
   }
 
   runOut(): void {

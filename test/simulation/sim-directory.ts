@@ -12,7 +12,7 @@ export function simDirectory(): DataDirectory {
     path: '/data',
     clusterIdFile: '/data/clusterid',
     groupDirectory: () => '/data/main',
-    epochFile: (_group, name) => `/data/main/${name}`,
+    epochFile: (_group: string, name: string) => `/data/main/${name}`,
     databaseDirectory: () => '/data/main/dbs/app.db',
     databaseNames: () => [DATABASE],
     readClusterId: () => stored,

@@ -32,6 +32,7 @@ import type { ResolvedPeerOptions } from '../../packages/core/src/peer/peer-opti
 import { PeerPool } from '../../packages/core/src/peer/peer-pool.ts'
 import { PeerServer } from '../../packages/core/src/peer/peer-server.ts'
 import { type PeerProtocol, PROTOCOL_VERSION } from '../../packages/core/src/peer/protocol.ts'
+import { NO_EPOCH } from '../../packages/core/src/position/epoch.ts'
 import { ReplicaPositions } from '../../packages/core/src/position/replica-positions.ts'
 import { Voters } from '../../packages/core/src/position/voters.ts'
 import { admitOperation } from '../../packages/core/src/request/admit-operation.ts'
@@ -212,6 +213,11 @@ export class SimNode {
         write: nobody,
         call: nobody,
         resolve: nobody,
+        stand: nobody,
+        succeed: nobody,
+        promote: nobody,
+        handOff: nobody,
+        demote: nobody,
         status: nobody,
         replicaJoined: (peer) => this.#membership.joined(peer),
         replicaReported: (peer, reports) => this.#membership.reported(peer, reports),
@@ -224,6 +230,8 @@ export class SimNode {
         nodeId: this.nodeId.toUpperCase(),
         clusterId: () => this.#identity.clusterId,
         isPrimary: () => this.leadership.isPrimary,
+        term: () => this.leadership.epoch,
+        promised: () => NO_EPOCH,
         facts: () => this.#facts(),
         databases: () => [this.database],
         database: (name) => (name === DATABASE ? this.database : undefined),
@@ -240,6 +248,7 @@ export class SimNode {
       keys,
       interop: false,
       clusterId: () => this.#identity.clusterId,
+      promised: () => NO_EPOCH,
       adoptClusterId,
       clock,
       route,
@@ -317,7 +326,7 @@ export class SimNode {
       schema: options.schema,
       sabotage: options.sabotage,
       commitFault: () => this.#parts.commitFault(this),
-      requirePrimary: () => void this.leadership.requirePrimary(),
+      requirePrimary: () => this.leadership.requirePrimary(),
       onProgress: () => this.#report(),
       onEpochs: (table) => this.#identity.seen(table),
       onRestartStream: () => this.#following.restart(this.database),
@@ -413,7 +422,8 @@ export class SimNode {
   #card() {
     const { name, nodeId } = this
     const role = this.leadership.role.kind
-    return { nodeId, nodeName: name, region: 'here', grpcAddress: `${name}:1`, httpUrl: `http://${name}:2`, role }
+    const addresses = { grpcAddress: `${name}:1`, httpUrl: `http://${name}:2` }
+    return { nodeId, nodeName: name, region: 'here', ...addresses, role, isCandidate: true }
   }
 
   #self() {

@@ -11,8 +11,8 @@ import { RunLoop } from './base/run-loop.ts'
 import { Database } from './database/database.ts'
 import { migrate, type Migrations } from './database/migrations.ts'
 import type { EmbeddedDatabase } from './engine/embedded/embedded-database.ts'
-import { EmbeddedEngine, type EngineRole, GROUP } from './engine/embedded/embedded-engine.ts'
-import { ClusterError } from './errors/cluster-error.ts'
+import { EmbeddedEngine, GROUP } from './engine/embedded/embedded-engine.ts'
+import { ClusterError, isClusterError } from './errors/cluster-error.ts'
 import { invalidOption, rejectUnknownOptions } from './errors/unknown-option.ts'
 import { DataDirectory } from './files/data-directory.ts'
 import { ForwardHandler } from './forward/forward-handler.ts'
@@ -29,9 +29,14 @@ import type { LeaseHolder } from './lease/lease-holder.ts'
 import { awaitReplicas, requireAwaitable } from './node/await-replicas.ts'
 import { ClusterIdentity } from './node/cluster-identity.ts'
 import { createLease } from './node/create-lease.ts'
+import { Election } from './node/election.ts'
 import { type NodeEnvironment, realEnvironment } from './node/environment.ts'
 import { Following } from './node/following.ts'
+import { Handoff } from './node/handoff.ts'
+import { KnownMembers } from './node/known-members.ts'
 import { Membership } from './node/membership.ts'
+import type { Pull } from './node/promotion-plan.ts'
+import { pull } from './node/pull.ts'
 import { nodeStatus } from './node/status.ts'
 import {
   type ClusterOptions,
@@ -39,12 +44,15 @@ import {
   requireReachable,
   resolveClusterOptions,
 } from './options/cluster-options.ts'
+import { askStanding, tellSuccession } from './peer/candidacy.ts'
+import { sendHandOff } from './peer/office-client.ts'
 import { resolvePeerOptions } from './peer/peer-options.ts'
 import { PeerPool } from './peer/peer-pool.ts'
 import type { NodeStatus } from './peer/node-status.ts'
 import { PeerServer } from './peer/peer-server.ts'
 import { loadPeerProtocol, PROTOCOL_VERSION } from './peer/protocol.ts'
 import { requireSecureListener } from './peer/secure-listener.ts'
+import type { Epoch } from './position/epoch.ts'
 import { ReplicaPositions } from './position/replica-positions.ts'
 import { Voters } from './position/voters.ts'
 import { defineProcedure, type Procedure, type ProcedureBody } from './procedure/procedure.ts'
@@ -70,6 +78,7 @@ import type { CallTarget } from './forward/call-router.ts'
 const OPEN_TIMEOUT_MS = 30_000
 /** A replica knows its lag no more exactly than this while nothing is written. */
 const HEARTBEAT_MS = 250
+const OFFICE_TIMEOUT_MS = 10_000
 const PRUNE_EVERY_MS = 10_000
 
 export interface DatabaseOptions {
@@ -80,6 +89,19 @@ export interface DatabaseOptions {
   readonly migrations?: Migrations | undefined
   /** How long opening may take, waits for the primary included, in ms. Default: 30,000. */
   readonly timeoutMs?: number | undefined
+}
+
+export interface OfficeOptions {
+  /** How long it may take, in ms. Default: 10,000. */
+  readonly timeoutMs?: number | undefined
+}
+
+export interface PromoteOptions extends OfficeOptions {
+  /**
+   * Where there is no primary: take office although others have, or may have, transactions that this node lacks. Those are lost, and that is
+   * recorded. Default: false.
+   */
+  readonly acceptLoss?: boolean | undefined
 }
 
 export interface ProcedureDefinition<Input, Output> extends ProcedureBody<Input, Output> {
@@ -149,6 +171,9 @@ export class Cluster implements AsyncDisposable {
   readonly #engine: EmbeddedEngine
   readonly #lease: Lease
   readonly #leadership: Leadership
+  readonly #knownMembers: KnownMembers
+  readonly #election: Election
+  readonly #handoff: Handoff
   readonly #peers: PeerPool
   readonly #peerServer: PeerServer
   readonly #streamServer: StreamServer
@@ -156,6 +181,7 @@ export class Cluster implements AsyncDisposable {
   readonly #following: Following
   readonly #pruning: RunLoop
   readonly #handles = new Map<string, Promise<Database>>()
+  readonly #progressListeners = new Set<() => void>()
   /** Rejected with what kept this node from taking office: it is told to whoever opens a node that can be nothing but the primary. */
   readonly #officeFailed = Promise.withResolvers<never>()
   #grpcPort = 0
@@ -195,10 +221,11 @@ export class Cluster implements AsyncDisposable {
       setup: options.setup,
       nodeId: this.#nodeId.readBigUInt64BE(),
       requestIds: this.#requestIds,
-      requirePrimary: () => void this.#leadership.requirePrimary(),
+      requirePrimary: () => this.#leadership.requireOffice(),
       onProgress: (database) => this.#report(database),
       onRestartStream: (database) => this.#following.restart(database),
       onEpochs: (table) => this.#identity.seen(table),
+      lastOffice: () => this.#identity.lastOffice,
       warn,
     })
     this.#lease = this.#createLease()
@@ -209,14 +236,20 @@ export class Cluster implements AsyncDisposable {
       random: Math.random,
       self: () => this.#holder(),
       newestEpoch: () => this.#identity.newestEpoch,
-      takeOffice: (term) => this.#takeOffice(term),
+      takeOffice: (term, signal) => this.#takeOffice(term, signal),
       leaveOffice: () => this.#leaveOffice(),
       onFailure: (error) => this.#warn('leadership', error),
+    })
+    this.#knownMembers = new KnownMembers({
+      disk,
+      file: directory.membersFile(GROUP),
+      voters: options.voters,
+      members: this.#membership.members,
+      onFailure: (error) => this.#warn('members', error),
     })
     const protocol = loadPeerProtocol()
     const peerOptions = resolvePeerOptions()
     const hello = () => ({ ...this.#card(), clusterId: this.#identity.clusterId ?? '', databases: this.#epochTables() })
-    const adoptClusterId = (id: string): void => this.#identity.adopt(id)
     this.#peers = new PeerPool({
       clock,
       protocol,
@@ -225,7 +258,39 @@ export class Cluster implements AsyncDisposable {
       route,
       random: Math.random,
       hello,
-      adoptClusterId,
+      adoptClusterId: (id) => this.#identity.adopt(id),
+    })
+    this.#election = new Election({
+      lease: this.#lease,
+      clock,
+      identity: this.#identity,
+      voters: options.voters,
+      card: () => this.#card(),
+      members: () => this.#knownMembers.all,
+      addresses: () => [],
+      databases: () => this.#engine.databases,
+      ask: (address, candidacy, timeoutMs) => askStanding(route(address), candidacy, { keys, protocol, timeoutMs }),
+      pull: (database, wanted, candidate, signal) => this.#pull(database, wanted, candidate, signal),
+      takeOffice: (epoch) => this.#engine.takeOffice(epoch),
+      supersede: (by) => this.#leadership.supersede(by),
+      endOlderStreams: async () => {
+        await this.#following.renew()
+        await this.#engine.settled()
+      },
+      warn,
+    })
+    this.#handoff = new Handoff({
+      clock,
+      lease: this.#lease,
+      leadership: this.#leadership,
+      election: this.#election,
+      members: this.#membership.members,
+      replicas: this.#replicaPositions,
+      clusterId: () => this.#identity.clusterId ?? '',
+      databases: () => this.#engine.databases.map((database) => database.facts()),
+      tell: (address, succession, timeoutMs) =>
+        tellSuccession(route(address), succession, { keys, protocol, timeoutMs }),
+      askPrimary: (address, to, timeoutMs) => sendHandOff(route(address), to, { keys, protocol, timeoutMs }),
     })
     const executeHere = (call: WriteCall, context: WriteContext) => this.#executeHere(call, context)
     const resolveHere = (call: ResolveCall, context: WriteContext) => this.#resolveHere(call, context)
@@ -261,6 +326,11 @@ export class Cluster implements AsyncDisposable {
         write: (request, deadlineMs) => door.write(request, deadlineMs),
         call: (request, deadlineMs) => door.call(request, deadlineMs),
         resolve: (request, deadlineMs) => door.resolve(request, deadlineMs),
+        stand: (candidacy) => this.#election.answer(candidacy),
+        succeed: (succession) => this.#handoff.told(succession),
+        promote: (acceptLoss, deadlineMs) => this.#handoff.promote(acceptLoss, deadlineMs),
+        handOff: (to, deadlineMs) => this.#handoff.handOff(to === '' ? undefined : to, deadlineMs),
+        demote: (deadlineMs) => this.#handoff.demote(deadlineMs),
         status: () => this.status(),
         replicaJoined: (peer) => this.#membership.joined(peer),
         replicaReported: (peer, reports) => this.#membership.reported(peer, reports),
@@ -272,7 +342,9 @@ export class Cluster implements AsyncDisposable {
       node: {
         nodeId: this.#nodeId.toString('hex').toUpperCase(),
         clusterId: () => this.#identity.clusterId,
-        isPrimary: () => this.#leadership.isPrimary,
+        isPrimary: () => this.#leadership.isInOffice,
+        term: () => this.#leadership.epoch,
+        promised: () => this.#identity.promised,
         facts: () => this.#facts(),
         databases: () => this.#engine.databases,
         database: (name) => this.#engine.database(name),
@@ -289,16 +361,8 @@ export class Cluster implements AsyncDisposable {
       onFailure: (error, request) => this.#warn(`serve ${request.path}`, error),
     })
     this.#following = new Following({
-      nodeId: this.#nodeId.toString('hex').toUpperCase(),
-      nodeName: options.node.name,
-      keys,
-      interop: options.interop,
-      clusterId: () => this.#identity.clusterId,
-      adoptClusterId,
-      clock,
-      route,
-      random: Math.random,
-      options: resolveStreamSinkOptions(),
+      ...this.#sinkParts(),
+      promised: () => this.#identity.promised,
       databases: () => this.#engine.databases,
       onFailure: (error, database) => this.#warn('stream', error, { database }),
     })
@@ -317,6 +381,11 @@ export class Cluster implements AsyncDisposable {
     }
   }
 
+  /** This node stands in elections. */
+  get #isElectable(): boolean {
+    return this.#lease.kind !== 'static' && this.#lease.isCandidate
+  }
+
   /** This node is the primary because its configuration says so: it is open when it is in office. */
   get #isAppointed(): boolean {
     const { lease } = this.#options
@@ -329,8 +398,10 @@ export class Cluster implements AsyncDisposable {
       if (this.#isAppointed) this.#identity.found()
       this.#grpcPort = await this.#peerServer.listen(this.#options.listen.host, this.#options.listen.grpcPort)
       this.#httpPort = await this.#streamServer.listen()
-      this.#leadership.onChange((role) => this.#roleChanged(role))
+      this.#leadership.onChange((role, before) => this.#roleChanged(role, before))
       this.#engine.onDatabaseAdded((database) => this.#databaseAdded(database))
+      // Whoever may be the primary follows with all it has, so that it can be it, and can say what it has.
+      if (this.#isElectable) await this.#engine.openAll()
       this.#leadership.open()
       this.#pruning.start()
       if (this.#isAppointed) {
@@ -427,6 +498,30 @@ export class Cluster implements AsyncDisposable {
     return this.#requestIds.next()
   }
 
+  /**
+   * Has this node become the primary: the primary hands its office to it, and without one it stands for the lease at once. Resolves when it is.
+   * @throws HANDOFF_FAILED; NO_PRIMARY, with what keeps it from office
+   */
+  async promote(options: PromoteOptions = {}): Promise<void> {
+    rejectUnknownOptions(options, ['acceptLoss', 'timeoutMs'], 'promote')
+    await this.#handoff.promote(options.acceptLoss === true, this.#officeDeadline(options))
+  }
+
+  /**
+   * Has the primary, whoever it is, hand its office to the node of this name, or to the candidate that is furthest. Writes wait meanwhile, none
+   * fails. Answers the name of the new primary.
+   * @throws HANDOFF_FAILED: the office is where it was; NO_PRIMARY
+   */
+  async handOff(to?: string, options: OfficeOptions = {}): Promise<string> {
+    rejectUnknownOptions(options, ['timeoutMs'], 'handOff')
+    return (await this.#handoff.handOff(to, this.#officeDeadline(options))).primary
+  }
+
+  #officeDeadline({ timeoutMs = OFFICE_TIMEOUT_MS }: OfficeOptions): number {
+    this.#requireOpen()
+    return this.#clock.monotonicMs() + timeoutMs
+  }
+
   /** Everything an operator wants to know, as plain data. */
   status(): NodeStatus {
     return nodeStatus({
@@ -462,23 +557,22 @@ export class Cluster implements AsyncDisposable {
   }
 
   async #openHandle(name: DatabaseName, deadlineMs: number): Promise<Database> {
-    // A node that can never hold the lease is a replica, also while its primary is away: it serves what it has.
-    if (this.#lease.isCandidate) await this.#leadership.waitForPrimary(deadlineMs)
-    const engine = await this.#engine.open(name, this.#engineRole())
-    await engine.whenReady(deadlineMs)
+    // Everybody else is a replica, also while there is no primary: it serves what it has.
+    if (this.#isAppointed) await this.#leadership.waitForPrimary(deadlineMs)
+    const engine = await this.#engine.open(name)
+    try {
+      await engine.whenReady(deadlineMs)
+    } catch (error) {
+      if (isClusterError(error, 'WAIT_TIMEOUT') && this.primary === undefined)
+        await this.#leadership.waitForPrimary(deadlineMs) // says why there is none
+      throw error
+    }
     return new Database({
       engine,
       clock: this.#clock,
       write: (call) => this.#write(call),
       resolve: (call) => this.#forwarder.resolve(call),
     })
-  }
-
-  #engineRole(): EngineRole {
-    const { role } = this.#leadership
-    return role.kind === 'primary' || role.kind === 'candidate'
-      ? { kind: 'primary', epoch: role.term.epoch }
-      : { kind: 'replica' }
   }
 
   #write(call: WriteCall): Promise<WriteAnswer> {
@@ -512,15 +606,23 @@ export class Cluster implements AsyncDisposable {
     return this.#forwarder.call(target, fn.functionName, input, timeoutMs) as Promise<O>
   }
 
-  async #takeOffice(term: Term): Promise<void> {
+  async #takeOffice(term: Term, signal: AbortSignal): Promise<void> {
     try {
       await this.#following.settled()
-      if (this.#identity.clusterId === undefined) this.#identity.found() // the first one ever
-      await this.#engine.takeOffice(term.epoch)
+      await this.#election.takeOffice(term, signal)
     } catch (error) {
       this.#officeFailed.reject(error)
       throw error
     }
+  }
+
+  async #pull(name: DatabaseName, wanted: Pull, candidate: Epoch, signal: AbortSignal): Promise<void> {
+    const onProgress = (listener: () => void): (() => void) => {
+      this.#progressListeners.add(listener)
+      return () => this.#progressListeners.delete(listener)
+    }
+    const parts = { stream: this.#sinkParts(), clock: this.#clock, candidate, onProgress }
+    await pull(wanted, await this.#engine.open(name), parts, signal)
   }
 
   async #leaveOffice(): Promise<void> {
@@ -530,7 +632,10 @@ export class Cluster implements AsyncDisposable {
     for (const database of this.#engine.databases) this.#following.restart(database)
   }
 
-  #roleChanged(role: NodeRole): void {
+  #roleChanged(role: NodeRole, before: NodeRole): void {
+    this.#election.roleChanged(role, before)
+    // A handoff goes on sending, and when it fails nothing has changed.
+    if (role.kind === 'handing-off' || (before.kind === 'handing-off' && role.kind === 'primary')) return
     const url = role.kind === 'replica' ? role.primary.advertiseUrl : undefined
     if (role.kind !== 'primary') this.#streamServer.endStreams()
     this.#streamServer.publish({
@@ -562,6 +667,7 @@ export class Cluster implements AsyncDisposable {
   }
 
   #report(database: EmbeddedDatabase): void {
+    for (const listener of this.#progressListeners) listener()
     if (database.isPrimary) return
     this.#membership.reporter.update(database.report())
   }
@@ -605,6 +711,25 @@ export class Cluster implements AsyncDisposable {
       grpcAddress: grpc,
       httpUrl: http,
       role: this.#leadership.role.kind,
+      isCandidate: this.#isElectable,
+    }
+  }
+
+  /** Of every stream into this node. */
+  #sinkParts() {
+    const { clock, route } = this.#environment
+    const { node, clusterKeys, interop } = this.#options
+    return {
+      nodeId: this.#nodeId.toString('hex').toUpperCase(),
+      nodeName: node.name,
+      keys: clusterKeys,
+      interop,
+      clusterId: () => this.#identity.clusterId,
+      adoptClusterId: (id: string) => this.#identity.adopt(id),
+      clock,
+      route,
+      random: Math.random,
+      options: resolveStreamSinkOptions(),
     }
   }
 
@@ -646,6 +771,7 @@ export class Cluster implements AsyncDisposable {
     const handles = await Promise.allSettled(this.#handles.values())
     await this.#lease.close()
     this.#membership.close()
+    this.#knownMembers.close()
     this.#forwarder.close()
     await this.#peerServer.close()
     await this.#following.close()

@@ -61,6 +61,7 @@ const CARD = {
   region: 'gru',
   grpcAddress: '127.0.0.1:1',
   httpUrl: 'http://127.0.0.1:2',
+  isCandidate: true,
   role: 'replica' as const,
 }
 const REPORT = { database: 'app.db', epoch: epoch(3), durable: POSITION, applied: POSITION }

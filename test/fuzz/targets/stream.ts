@@ -1,4 +1,5 @@
 /** What comes over HTTP: the body of a replication stream, position maps, headers, documents. */
+import { NO_EPOCH } from '../../../packages/core/src/position/epoch.ts'
 import { systemClock } from '../../../packages/core/src/base/clock.ts'
 import { decodeLtxRecord } from '../../../packages/core/src/ltx/ltx-record.ts'
 import { RecordChain } from '../../../packages/core/src/log/test-support/record-chain.ts'
@@ -237,6 +238,7 @@ export const streamTargets: readonly FuzzTarget[] = [
         keys: [],
         interop: input.length % 2 === 0,
         clusterId: () => undefined,
+        promised: () => NO_EPOCH,
         adoptClusterId: () => undefined,
       })
       await greeting.check(headersOf(input), DATABASE, undefined, () => Promise.resolve('refused'))

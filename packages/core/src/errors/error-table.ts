@@ -228,6 +228,11 @@ export const errorTable = {
     meaning:
       'This node holds the lease, but others have, or may have, transactions that it lacks; it gives the lease back rather than lose them.',
   },
+  HANDOFF_FAILED: {
+    outcome: 'none',
+    retry: 'after-backoff',
+    meaning: 'The office could not be given to another node; the one that had it still has it.',
+  },
   COPY_NOT_WHOLE: {
     outcome: 'not-applied',
     retry: 'after-backoff',

@@ -7,6 +7,7 @@
  *   <group>/epoch              the newest epoch this node has seen
  *   <group>/promise            records of epochs before this one are refused
  *   <group>/office             the epoch in which this node was in office last
+ *   <group>/accepted-losses    when an operator made this node primary although others may have had more, a line of JSON each
  *   <group>/members            who belonged to the cluster when this node heard of it last, JSON
  *   <group>/dbs/<name>/        one database: database, database-wal, database-shm, log/, state, spool/
  *

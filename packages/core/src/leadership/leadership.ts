@@ -16,11 +16,11 @@ import type { Clock } from '../base/clock.ts'
 import { CoarseTimer } from '../base/coarse-timer.ts'
 import { RunLoop } from '../base/run-loop.ts'
 import { ClusterError, isClusterError } from '../errors/cluster-error.ts'
-import type { Epoch } from '../position/epoch.ts'
+import { type Epoch, NO_EPOCH } from '../position/epoch.ts'
 import { type LeaseHolder, sameHolder } from '../lease/lease-holder.ts'
 import type { HeldLease, Lease, LeaseObservation } from '../lease/lease.ts'
 import type { ResolvedLeadershipOptions } from './leadership-options.ts'
-import type { NodeRole, PrimaryInfo, RoleEvent, Term } from './node-role.ts'
+import type { NodeRole, NotPrimaryReason, PrimaryInfo, RoleEvent, Term } from './node-role.ts'
 import { nextRole } from './role-machine.ts'
 
 export interface LeadershipParts {
@@ -60,6 +60,11 @@ export class Leadership {
   #observation: LeaseObservation | undefined
   #role: NodeRole = { kind: 'detached', reason: 'starting' }
   #endTerm: (() => void) | undefined
+  /** From winning the lease to the last commit. */
+  #serving: Promise<void> = Promise.resolve()
+  /** Until then the lease is for somebody else to take. */
+  #standsBackUntilMs = 0
+  #endPause: (() => void) | undefined
   /** What kept this node from the office the last time it tried. */
   #failure: unknown
 
@@ -90,35 +95,59 @@ export class Leadership {
     return this.#role
   }
 
-  /** Whether a write may run here now: in office, and the lease is held with margin. */
+  /** Whether a write may be admitted here now: in office, and the lease is held with margin. */
   get isPrimary(): boolean {
-    return this.#role.kind === 'primary' && this.#role.term.lease.isHeld(this.#parts.options.marginMs)
+    return this.#role.kind === 'primary' && this.isInOffice
   }
 
-  /**
-   * The term in which this node may commit now. Throws `NOT_PRIMARY`, with the primary and the reason in the details.
-   */
-  requirePrimary(): Term {
-    if (this.#role.kind === 'primary' && this.#role.term.lease.isHeld(this.#parts.options.marginMs))
-      return this.#role.term
-    throw this.notPrimary()
+  /** Whether what was admitted may still be committed and sent: also while the office is being handed off. */
+  get isInOffice(): boolean {
+    return this.#term?.lease.isHeld(this.#parts.options.marginMs) === true
+  }
+
+  /** Epoch of this node's time in office; `NO_EPOCH` when it is not in office. */
+  get epoch(): Epoch {
+    return this.#term?.epoch ?? NO_EPOCH
+  }
+
+  get #term(): Term | undefined {
+    return this.#role.kind === 'primary' || this.#role.kind === 'handing-off' ? this.#role.term : undefined
+  }
+
+  /** Throws `NOT_PRIMARY`, with the primary and the reason in the details, unless a write may be admitted here now. */
+  requirePrimary(): void {
+    if (!this.isPrimary) throw this.notPrimary()
+  }
+
+  /** The same for what was admitted before. */
+  requireOffice(): void {
+    if (!this.isInOffice) throw this.notPrimary()
   }
 
   /** The error that tells a caller where the primary is and why this node is not it. */
   notPrimary(): ClusterError {
     const { name } = this.#parts.self()
     const primary = this.primary()
-    const reason =
-      this.#role.kind === 'detached'
-        ? this.#role.reason
-        : this.#role.kind === 'primary'
-          ? 'lease-lost'
-          : this.#role.kind
+    const reason = this.#whyNotPrimary()
     const where =
       primary === undefined || primary.isSelf ? 'no primary is known here' : `the primary is "${primary.name}"`
     return new ClusterError('NOT_PRIMARY', `node "${name}" is not the primary (${reason}); ${where}`, {
       details: { node: name, reason, primary: primary?.isSelf === false ? primary : undefined },
     })
+  }
+
+  /** `moved`: another node is the primary; `handing-off`: another one is about to be; `lease-lost`: nobody is, for all that is known here. */
+  #whyNotPrimary(): NotPrimaryReason {
+    switch (this.#role.kind) {
+      case 'detached':
+        return this.#role.reason
+      case 'replica':
+        return 'moved'
+      case 'primary':
+        return 'lease-lost'
+      default:
+        return this.#role.kind
+    }
   }
 
   /**
@@ -174,6 +203,51 @@ export class Leadership {
     this.#apply({ kind: 'history-diverged' })
   }
 
+  /**
+   * Another node holds a lease of this epoch: an older office of this one has ended, whether its lease says so yet or not. Resolves when it
+   * commits no more.
+   */
+  async supersede(by: Epoch): Promise<void> {
+    if ('term' in this.#role && this.#role.term.epoch < by) this.#apply({ kind: 'lease-lost' })
+    if (!('term' in this.#role)) await this.#serving
+  }
+
+  /**
+   * Gives the office to another node: from now on no write is admitted; `prepare` has the other one catch up, while what was admitted before is
+   * still committed and sent; then the office is left and the lease given back. Resolves when another node is known to be the primary.
+   * @param prepare rejects to stay in office
+   * @param standBackMs for how long this node leaves the lease to the other one
+   * @throws NOT_PRIMARY; what `prepare` throws; NO_PRIMARY when nobody took office in that time
+   */
+  async handOff(to: string, prepare: (term: Term) => Promise<void>, standBackMs: number): Promise<PrimaryInfo> {
+    this.requirePrimary()
+    this.#apply({ kind: 'handoff-asked', to })
+    const term = this.#role.kind === 'handing-off' ? this.#role.term : undefined
+    if (term === undefined) throw this.notPrimary()
+    try {
+      await prepare(term)
+    } catch (error) {
+      const isStillOurs = this.#role.kind === 'handing-off' && this.#role.term === term && term.lease.isHeld(0)
+      if (isStillOurs) this.#apply({ kind: 'lease-won', term })
+      throw error
+    }
+    this.standBack(standBackMs)
+    if (this.#role.kind === 'handing-off') this.#apply({ kind: 'lease-lost' })
+    return this.waitForPrimary(this.#parts.clock.monotonicMs() + standBackMs)
+  }
+
+  /** Leaves the lease to others for so long, from now. */
+  standBack(forMs: number): void {
+    this.#standsBackUntilMs = Math.max(this.#standsBackUntilMs, this.#parts.clock.monotonicMs() + forMs)
+  }
+
+  /** Stands for the lease at once, whatever it waits for. */
+  standNow(): void {
+    this.#standsBackUntilMs = 0
+    this.#endPause?.()
+    this.#election.wake()
+  }
+
   /** Leaves office and stops. The lease itself is closed by its owner. Idempotent. */
   async close(): Promise<void> {
     this.#apply({ kind: 'close' })
@@ -187,27 +261,51 @@ export class Leadership {
 
   async #stand(signal: AbortSignal, progress: () => void): Promise<void> {
     const { lease, newestEpoch, self } = this.#parts
-    const outcome = await lease.acquire({ self: self(), epochAbove: newestEpoch(), signal })
-    if (outcome.kind === 'taken') return this.#untilVacant(signal)
-    try {
-      if (!signal.aborted) await this.#serve(outcome.lease, signal, progress)
-    } finally {
-      await outcome.lease.release()
+    for (;;) {
+      await this.#untilAllowed(signal)
+      if (signal.aborted) return
+      const outcome = await lease.acquire({ self: self(), epochAbove: newestEpoch(), signal })
+      if (outcome.kind === 'held') {
+        try {
+          this.#serving = signal.aborted ? Promise.resolve() : this.#serve(outcome.lease, signal, progress)
+          return await this.#serving
+        } finally {
+          this.#serving = Promise.resolve()
+          await outcome.lease.release()
+        }
+      }
+      // Nobody has it any more: at once, before somebody else does. Otherwise news may have been missed.
+      if ((await this.#untilVacant(signal)) === 'late') return
     }
   }
 
-  /** Waits until nobody seems to hold the lease, or for the longest wait: news may have been missed. */
-  #untilVacant(signal: AbortSignal): Promise<void> {
+  /** Waits until nobody seems to hold the lease, or for the longest wait. */
+  #untilVacant(signal: AbortSignal): Promise<'vacant' | 'late'> {
+    return this.#pause(this.#parts.options.retryMaxMs, signal, (role) => role.kind === 'detached')
+  }
+
+  /** While the lease is for somebody else; that one's office ends the wait. */
+  async #untilAllowed(signal: AbortSignal): Promise<void> {
+    const leftMs = this.#standsBackUntilMs - this.#parts.clock.monotonicMs()
+    if (leftMs <= 0 || signal.aborted) return
+    await this.#pause(leftMs, signal, (role) => role.kind === 'replica')
+    this.#standsBackUntilMs = 0
+  }
+
+  #pause(forMs: number, signal: AbortSignal, isOver: (role: NodeRole) => boolean): Promise<'vacant' | 'late'> {
     return new Promise((resolve) => {
-      const done = (): void => {
+      const end = (how: 'vacant' | 'late'): void => {
         timer.cancel()
         stopListening()
-        signal.removeEventListener('abort', done)
-        resolve()
+        signal.removeEventListener('abort', late)
+        this.#endPause = undefined
+        resolve(how)
       }
-      const timer = this.#parts.clock.setTimer(this.#parts.options.retryMaxMs, done)
-      const stopListening = this.onChange((role) => role.kind === 'detached' && done())
-      signal.addEventListener('abort', done, { once: true })
+      const late = (): void => end('late')
+      const timer = this.#parts.clock.setTimer(forMs, late)
+      const stopListening = this.onChange((role) => isOver(role) && end('vacant'))
+      this.#endPause = () => end('vacant')
+      signal.addEventListener('abort', late, { once: true })
     })
   }
 

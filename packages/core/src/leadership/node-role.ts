@@ -31,6 +31,9 @@ export type DetachReason =
   /** This node's history is not the cluster's; it must be re-seeded before it may hold office. */
   | 'history-diverged'
 
+/** Why a node does not take a write, in the details of `NOT_PRIMARY`. */
+export type NotPrimaryReason = DetachReason | 'moved' | 'candidate' | 'handing-off' | 'lease-lost' | 'closed'
+
 export type NodeRole =
   | { readonly kind: 'detached'; readonly reason: DetachReason }
   | { readonly kind: 'replica'; readonly primary: PrimaryInfo }

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { InvariantError } from '../base/assert.ts'
-import { epoch } from '../position/epoch.ts'
+import { epoch, NO_EPOCH } from '../position/epoch.ts'
 import { type NodeRole, type PrimaryInfo, type RoleEvent, roleTable, type Term } from './node-role.ts'
 import { nextRole } from './role-machine.ts'
 
@@ -9,7 +9,9 @@ const term = (number: number): Term => ({
   lease: {
     epoch: epoch(number),
     lost: new AbortController().signal,
+    lastOffice: NO_EPOCH,
     isHeld: () => true,
+    recordOffice: () => Promise.resolve(),
     release: () => Promise.resolve(),
   },
 })

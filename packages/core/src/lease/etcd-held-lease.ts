@@ -86,9 +86,7 @@ export class HeldEtcdLease implements HeldLease {
     requireHeld(this)
     const { succeeded } = await client.txn(
       {
-        compare: [
-          { result: 'EQUAL', target: 'CREATE', key: Buffer.from(key), createRevision: String(createRevision) },
-        ],
+        compare: [{ result: 'EQUAL', target: 'CREATE', key: Buffer.from(key), createRevision: String(createRevision) }],
         success: [{ requestPut: { key: Buffer.from(officeKey), value: Buffer.from(String(epoch)) } }],
       },
       this.lost,

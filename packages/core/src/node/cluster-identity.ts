@@ -32,6 +32,14 @@ export interface ClusterIdentityParts {
 
 /** How far apart epochs are where the clock says nothing new; two nodes meet in one of so many cases. */
 const STEP_MAX = 2 ** 20
+const LOSSES_MAX = 100
+
+/** What an operator accepted. */
+export interface AcceptedLoss {
+  readonly epoch: Epoch
+  readonly node: string
+  readonly losses: readonly string[]
+}
 
 export class ClusterIdentity {
   readonly #disk: Disk
@@ -82,8 +90,13 @@ export class ClusterIdentity {
 
   /** A first primary founds the cluster. Throws `CORRUPT_DATA` when its databases belong to one whose id was lost. */
   found(): void {
-    if (this.#clusterId === undefined && this.#loggedEpoch() !== NO_EPOCH) throw this.#idLost()
-    this.adopt(this.#clusterId ?? `LFSC${randomBytes(8).toString('hex').toUpperCase()}`)
+    this.adopt(this.#clusterId ?? this.newClusterId())
+  }
+
+  /** For a cluster that is about to be founded. Throws as `found`. */
+  newClusterId(): string {
+    if (this.#loggedEpoch() !== NO_EPOCH) throw this.#idLost()
+    return `LFSC${randomBytes(8).toString('hex').toUpperCase()}`
   }
 
   /** Joins the cluster of this id. Throws `CLUSTER_MISMATCH` when the node belongs to another one. */
@@ -134,6 +147,24 @@ export class ClusterIdentity {
   beginOffice(inEpoch: Epoch): void {
     this.#remember(inEpoch)
     this.#office.write(inEpoch)
+  }
+
+  /** An operator let this node take office although others may have had more: kept, newest last, the last `LOSSES_MAX`. */
+  recordLoss(loss: AcceptedLoss): void {
+    const at = new Date(this.#clock.nowMs()).toISOString()
+    const lines = this.#lossLines()
+    lines.push(JSON.stringify({ at, ...loss }))
+    const content = `${lines.slice(-LOSSES_MAX).join('\n')}\n`
+    this.#disk.replaceDurably('identity.write-losses', this.#lossFile, Buffer.from(content))
+  }
+
+  #lossLines(): string[] {
+    const content = this.#disk.readWhole('identity.read-losses', this.#lossFile)?.toString() ?? ''
+    return content.split('\n').filter((line) => line !== '')
+  }
+
+  get #lossFile(): string {
+    return path.join(this.#directory.groupDirectory(this.#group), 'accepted-losses')
   }
 
   #remember(newest: Epoch): void {

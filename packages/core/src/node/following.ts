@@ -4,7 +4,7 @@
  * Changes happen one after the other, in the order they were asked for, because a sink must be closed before its databases are
  * followed through the next. Relies on: `followed` answers the databases that take part; one that is added later is told of.
  */
-import type { ClusterError } from '../errors/cluster-error.ts'
+import { ClusterError } from '../errors/cluster-error.ts'
 import type { DatabaseName } from '../request/database-name.ts'
 import type { StreamReceiver } from '../stream/stream-receiver.ts'
 import { StreamSink, type StreamSinkParts } from '../stream/stream-sink.ts'
@@ -36,18 +36,22 @@ export class Following {
   follow(primaryUrl: string | undefined): void {
     this.#change(async () => {
       if (this.#sink?.isConnected === true && this.#primaryUrl === primaryUrl) return
-      await this.#sink?.close()
-      this.#sink = undefined
       this.#primaryUrl = primaryUrl
-      if (primaryUrl === undefined || this.#isClosed) return
-      const { databases, onFailure } = this.#parts
-      this.#sink = new StreamSink({
-        ...this.#parts,
-        primaryUrl,
-        onFailure: (error, _delayMs, database) => onFailure(error, database),
-      })
-      for (const database of databases()) this.#add(database)
+      await this.#connectAnew()
     })
+  }
+
+  /**
+   * Ends the connection and makes another one to the same primary, which has to greet this node anew. Resolves when nothing that the old one
+   * delivered is on its way to a receiver; rejects with `DATABASE_BUSY` when one takes too long.
+   */
+  async renew(): Promise<void> {
+    let isQuiet = true
+    this.#change(async () => {
+      isQuiet = await this.#connectAnew()
+    })
+    await this.#changes
+    if (!isQuiet) throw new ClusterError('DATABASE_BUSY', 'a database is still taking in what was sent')
   }
 
   /** A database was opened. */
@@ -74,6 +78,22 @@ export class Following {
     await this.#changes
     await this.#sink?.close()
     this.#sink = undefined
+  }
+
+  /** Answers whether all receivers of the old connection were done. */
+  async #connectAnew(): Promise<boolean> {
+    const isQuiet = (await this.#sink?.close()) ?? true
+    this.#sink = undefined
+    const primaryUrl = this.#primaryUrl
+    if (primaryUrl === undefined || this.#isClosed) return isQuiet
+    const { databases, onFailure } = this.#parts
+    this.#sink = new StreamSink({
+      ...this.#parts,
+      primaryUrl,
+      onFailure: (error, _delayMs, database) => onFailure(error, database),
+    })
+    for (const database of databases()) this.#add(database)
+    return isQuiet
   }
 
   #add(database: Followed): void {

@@ -43,7 +43,9 @@ export class Membership {
     this.#link = new PrimaryLink({ leadership, peers, members, reporter })
     const announcer = new MembershipAnnouncer({ clock, server, members, positions })
     this.#announcer = announcer
-    leadership.onChange((role) => (role.kind === 'primary' ? announcer.start() : announcer.stop()))
+    leadership.onChange((role) =>
+      ['primary', 'handing-off'].includes(role.kind) ? announcer.start() : announcer.stop(),
+    )
     this.#link.open()
   }
 

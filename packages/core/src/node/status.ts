@@ -113,6 +113,7 @@ function cardOf(primary: PrimaryInfo): NodeCard {
     region: primary.region,
     grpcAddress: primary.grpcAddress ?? '',
     httpUrl: primary.advertiseUrl,
+    isCandidate: true,
     role: 'primary',
   }
 }

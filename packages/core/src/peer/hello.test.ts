@@ -15,6 +15,7 @@ const hello = (more: Partial<Hello> = {}): Hello => ({
   grpcAddress: '127.0.0.1:1',
   httpUrl: 'http://127.0.0.1:2',
   role: 'handing-off',
+  isCandidate: true,
   databases: [
     {
       database: 'app.db',

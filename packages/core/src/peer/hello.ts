@@ -23,6 +23,8 @@ export interface NodeCard {
   /** URL of its HTTP listener. */
   readonly httpUrl: string
   readonly role: RoleName
+  /** It may become the primary. */
+  readonly isCandidate: boolean
 }
 
 export interface DatabaseEpochs {

@@ -78,6 +78,7 @@ export class MembershipAnnouncer {
       region: hello.region,
       grpcAddress: hello.grpcAddress,
       httpUrl: hello.httpUrl,
+      isCandidate: hello.isCandidate,
       // What it said of its role is as old as its channel; a node that reports positions to us follows us.
       role: 'replica',
       positions: count > POSITIONS_MAX ? [] : positions.reportsOf(hello.nodeId),

@@ -214,6 +214,6 @@ function decodeOptionalPosition(wire: WirePosition | null | undefined): Position
   return wire === undefined || wire === null ? undefined : decodePosition(wire)
 }
 
-function cardOf({ nodeId, nodeName, region, grpcAddress, httpUrl, role }: Member): NodeCard {
-  return { nodeId, nodeName, region, grpcAddress, httpUrl, role }
+function cardOf({ nodeId, nodeName, region, grpcAddress, httpUrl, role, isCandidate }: Member): NodeCard {
+  return { nodeId, nodeName, region, grpcAddress, httpUrl, role, isCandidate }
 }

@@ -151,6 +151,7 @@ const helloOf = (name: string, more: Partial<Hello> = {}): PeerMessage => ({
     region: '',
     grpcAddress: '',
     httpUrl: '',
+    isCandidate: false,
     role: 'replica',
     databases: [],
     tokenAnswer: '',
@@ -318,6 +319,7 @@ function pool(more: Partial<typeof PEER_DEFAULTS> = {}): PeerPool {
       region: '',
       grpcAddress: '',
       httpUrl: '',
+      isCandidate: false,
       clusterId: TEST_CLUSTER,
       databases: [],
     }),
@@ -345,7 +347,16 @@ describe('the dialling side', () => {
 
   it("believes nothing before the other side's hello, and takes an empty reply for no answer", async () => {
     const server = new Server()
-    const lie = { nodeId: 'x', nodeName: 'liar', region: '', grpcAddress: '', httpUrl: '', role: '', positions: [] }
+    const lie = {
+      nodeId: 'x',
+      nodeName: 'liar',
+      region: '',
+      grpcAddress: '',
+      httpUrl: '',
+      role: '',
+      positions: [],
+      isCandidate: false,
+    }
     server.addService(loadPeerProtocol().peer, {
       channel: (stream: ServerDuplexStream<PeerMessage, PeerMessage>) => {
         stream.on('error', () => undefined)

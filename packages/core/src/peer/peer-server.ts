@@ -40,6 +40,7 @@ import { innerTimeoutMs } from './deadline-margin.ts'
 import { toStatus } from './grpc-errors.ts'
 import type { Hello, LocalHello } from './hello.ts'
 import { encodeStatus, type NodeStatus, type WireStatus } from './node-status.ts'
+import type { OfficeReply } from './office-client.ts'
 import type { ResolvedPeerOptions } from './peer-options.ts'
 import { type IncomingRequest, PeerSession } from './peer-session.ts'
 import type { PeerProtocol } from './protocol.ts'
@@ -68,6 +69,12 @@ export interface PeerServerHandlers {
   /** The primary is about to give its office away. */
   succeed(succession: Succession): void
   status(): NodeStatus
+  /** An operator wants this node in office. */
+  promote(acceptLoss: boolean, deadlineMs: number): Promise<OfficeReply>
+  /** An operator wants another node in office; empty: the one that is furthest. */
+  handOff(to: string, deadlineMs: number): Promise<OfficeReply>
+  /** An operator wants this node, which is the primary, out of office. */
+  demote(deadlineMs: number): Promise<OfficeReply>
   replicaJoined(peer: Hello): void
   replicaReported(peer: Hello, reports: readonly ReplicaReport[]): void
   replicaLeft(peer: Hello): void
@@ -115,6 +122,11 @@ export class PeerServer {
     })
     this.#server.addService(protocol.admin, {
       status: this.#unary((): Promise<WireStatus> => Promise.resolve(encodeStatus(handlers.status()))),
+      promote: this.#unary(({ acceptLoss }: { acceptLoss: boolean }, deadlineMs) =>
+        handlers.promote(acceptLoss, deadlineMs),
+      ),
+      handOff: this.#unary(({ to }: { to: string }, deadlineMs) => handlers.handOff(to, deadlineMs)),
+      demote: this.#unary((_: object, deadlineMs) => handlers.demote(deadlineMs)),
     })
   }
 

@@ -47,6 +47,7 @@ export interface WireHello {
     readonly epochs: readonly WireEpochStart[]
   }[]
   readonly tokenAnswer: string
+  readonly isCandidate: boolean
 }
 
 export interface WireMember {
@@ -57,6 +58,7 @@ export interface WireMember {
   readonly httpUrl: string
   readonly role: string | number
   readonly positions: readonly WireReport[]
+  readonly isCandidate: boolean
 }
 
 export type WireRequestKind = 'REQUEST_KIND_WRITE' | 'REQUEST_KIND_CALL' | 'REQUEST_KIND_RESOLVE'
@@ -175,6 +177,7 @@ function decodeCard(wire: Omit<WireMember, 'positions'>): NodeCard {
     grpcAddress: wire.grpcAddress,
     httpUrl: wire.httpUrl,
     role: decodeRole(wire.role),
+    isCandidate: wire.isCandidate,
   }
 }
 

@@ -182,6 +182,11 @@ export class ReplicaPositions {
       .toSorted((a, b) => a.name.localeCompare(b.name))
   }
 
+  /** Callers that wait for replicas. */
+  get waiting(): number {
+    return this.#waiterCount
+  }
+
   /** All reports of one connected replica. */
   reportsOf(nodeId: string): readonly ReplicaReport[] {
     return [...(this.#replicas.get(nodeId)?.reports.values() ?? [])]

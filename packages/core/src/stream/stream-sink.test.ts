@@ -1,5 +1,6 @@
 import net from 'node:net'
 import type { AddressInfo } from 'node:net'
+import { epoch, NO_EPOCH } from '../position/epoch.ts'
 import { parseLtxHeader } from '../ltx/ltx-header.ts'
 import { afterEach, describe, expect, test } from 'vitest'
 import { systemClock } from '../base/clock.ts'
@@ -50,6 +51,7 @@ function follow(
     keys: [],
     interop: false,
     clusterId: () => CLUSTER_ID,
+    promised: () => NO_EPOCH,
     adoptClusterId: () => undefined,
     clock: systemClock,
     route: (address) => address,
@@ -104,6 +106,7 @@ describe('from a Litefleet primary', () => {
 
   test('the greeting tells who it is and its epochs', async () => {
     const node = await startNode()
+    node.inTerm = epoch(12)
     const database = node.create('a=b;c.db', 5)
     database.epochs = [{ epoch: 7 as never, firstTxid: fakePosition(4).txid, checksumBefore: fakePosition(3).checksum }]
     const receiver = new FakeReceiver()
@@ -114,6 +117,7 @@ describe('from a Litefleet primary', () => {
         nodeId: '000000000000ABCD',
         clusterId: CLUSTER_ID,
         kind: 'litefleet',
+        term: node.inTerm,
         epochs: database.epochs,
         position: fakePosition(5),
         seed: undefined,
@@ -122,6 +126,53 @@ describe('from a Litefleet primary', () => {
     expect(node.server.streams()).toMatchObject([
       { kind: 'litefleet', nodeName: 'réplica', nodeId: '00000000000000BB', epoch: 4 },
     ])
+  })
+
+  test('one of an older epoch than this node promised is refused, until it is in office anew', async () => {
+    const node = await startNode()
+    node.create('app.db', 3)
+    node.inTerm = epoch(6)
+    const receiver = new FakeReceiver()
+    const { failures } = follow(node.url, { 'app.db': receiver }, { promised: () => epoch(7) })
+    await until(() => failures.length > 1)
+    expect(failures[0]?.error).toMatchObject({ code: 'PRIMARY_OUTDATED', details: { term: 6, promised: 7 } })
+    expect(receiver.greetings).toEqual([])
+    node.inTerm = epoch(7)
+    await until(() => receiver.readyCount === 1)
+    expect(receiver.greetings).toMatchObject([{ term: 7 }])
+  })
+
+  describe('from a replica that has more than a candidate', () => {
+    test('the candidate gets what it lacks when it was promised to, and nobody else does', async () => {
+      const node = await startNode()
+      node.primary = false
+      const database = node.create('app.db', 3)
+      const asked = { follower: new FakeReceiver(), older: new FakeReceiver(), newest: new FakeReceiver() }
+      node.promisedEpoch = epoch(7)
+      follow(node.url, { 'app.db': asked.follower })
+      follow(node.url, { 'app.db': asked.older }, { candidate: epoch(6), promised: () => NO_EPOCH })
+      follow(node.url, { 'app.db': asked.newest }, { candidate: epoch(7), promised: () => NO_EPOCH })
+      await until(() => asked.newest.readyCount === 1)
+      database.commit(2)
+      await until(() => asked.newest.received.length === 2)
+      await settle()
+      expect([asked.follower.greetings, asked.older.greetings]).toEqual([[], []])
+    })
+
+    test('it ends when a newer candidate was promised to', async () => {
+      const node = await startNode()
+      node.primary = false
+      const database = node.create('app.db', 3)
+      node.promisedEpoch = epoch(7)
+      const receiver = new FakeReceiver()
+      const { sink } = follow(node.url, { 'app.db': receiver }, { candidate: epoch(7), promised: () => NO_EPOCH })
+      await until(() => receiver.readyCount === 1)
+      node.promisedEpoch = epoch(8)
+      database.commit(1)
+      await until(() => sink.status()[0]?.isConnected === false)
+      await settle()
+      expect(receiver.received).toEqual([])
+    })
   })
 
   describe('with a copy that no record leads on', () => {

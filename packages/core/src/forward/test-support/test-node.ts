@@ -86,7 +86,7 @@ export class TestLeadership {
 
   notPrimary(): ClusterError {
     return new ClusterError('NOT_PRIMARY', `node "${this.#name}" is not the primary`, {
-      details: { node: this.#name, reason: 'replica', primary: this.#role === 'primary' ? undefined : this.#role },
+      details: { node: this.#name, reason: 'moved', primary: this.#role === 'primary' ? undefined : this.#role },
     })
   }
 
@@ -134,6 +134,7 @@ export class TestNode {
       region,
       grpcAddress: this.address,
       httpUrl: '',
+      isCandidate: false,
       role: role(),
     })
     const hello = () => ({ ...card(), clusterId: this.clusterId, databases: [] })
@@ -184,6 +185,11 @@ export class TestNode {
         write: (request, deadlineMs) => door.write(request, deadlineMs),
         call: (request, deadlineMs) => door.call(request, deadlineMs),
         resolve: (request, deadlineMs) => door.resolve(request, deadlineMs),
+        stand: () => Promise.reject(new Error('there are no elections here')),
+        succeed: () => undefined,
+        promote: () => Promise.reject(new Error('there are no elections here')),
+        handOff: () => Promise.reject(new Error('there are no elections here')),
+        demote: () => Promise.reject(new Error('there are no elections here')),
         status: () => this.status(),
         replicaJoined: ({ nodeId, nodeName, region: where }) => {
           this.joined.push(nodeName)

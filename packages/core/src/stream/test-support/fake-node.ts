@@ -1,6 +1,7 @@
 /** A node with databases, a role and a running stream server. */
 import type { Clock } from '../../base/clock.ts'
 import { systemClock } from '../../base/clock.ts'
+import { type Epoch, NO_EPOCH } from '../../position/epoch.ts'
 import type { ClusterKeys } from '../../request/cluster-token.ts'
 import type { NodeFacts, StreamNode } from '../stream-node.ts'
 import { StreamServer } from '../stream-server.ts'
@@ -14,6 +15,8 @@ export class FakeNode implements StreamNode {
   readonly nodeId: string = '000000000000ABCD'
   cluster: string | undefined = CLUSTER_ID
   primary = true
+  inTerm: Epoch = NO_EPOCH
+  promisedEpoch: Epoch = NO_EPOCH
   readonly failures: unknown[] = []
   readonly #databases = new Map<string, StreamableDatabase>()
   readonly #listeners = new Set<(database: StreamableDatabase) => void>()
@@ -55,6 +58,14 @@ export class FakeNode implements StreamNode {
 
   clusterId(): string | undefined {
     return this.cluster
+  }
+
+  term(): Epoch {
+    return this.inTerm
+  }
+
+  promised(): Epoch {
+    return this.promisedEpoch
   }
 
   isPrimary(): boolean {
