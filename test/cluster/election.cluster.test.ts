@@ -5,7 +5,6 @@
  * What may be lost: a write that was acknowledged at a level below `all`. The tests write at `all`, so nothing is.
  */
 import path from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { ClusterOptions } from '@litefleet/core'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { EtcdServer } from '../support/etcd.ts'
@@ -37,7 +36,7 @@ describe.each(Object.entries(KINDS))('with the lease %s', (kind, leaseOf) => {
     cluster = new ProcessCluster({ database: NAME })
     lease = await leaseOf()
     for (const index of INDEXES) await cluster.startNode(index, { lease })
-    await appoint()
+    await cluster.elected()
     await cluster.primary.batch(NAME, [{ sql: 'CREATE TABLE entry (text TEXT)' }], EVERYWHERE)
   })
   afterEach(async () => {
@@ -56,7 +55,7 @@ describe.each(Object.entries(KINDS))('with the lease %s', (kind, leaseOf) => {
       await cluster.primary.kill()
       // These wait for whoever comes next.
       await writeThrough(...others)
-      await appoint()
+      await cluster.elected()
       expect(others).toContain(cluster.primaryIndex)
       expect((await cluster.primary.facts(NAME)).epoch).toBeGreaterThan(before.epoch)
       await cluster.startNode(old, { lease })
@@ -71,7 +70,7 @@ describe.each(Object.entries(KINDS))('with the lease %s', (kind, leaseOf) => {
     const old = cluster.primaryIndex
     await cluster.primary.stop()
     await writeThrough(...INDEXES.filter((index) => index !== old))
-    await appoint()
+    await cluster.elected()
     expect(cluster.primaryIndex).not.toBe(old)
     await cluster.startNode(old, { lease })
     await expectAll()
@@ -88,14 +87,14 @@ describe.each(Object.entries(KINDS))('with the lease %s', (kind, leaseOf) => {
       await expect(cluster.node(others[0]!).run(NAME, INSERT, ['x'], { timeoutMs: 3_000 })).rejects.toThrow()
       for (const index of others) expect((await cluster.node(index).status()).role).not.toBe('primary')
       cluster.primary.resume()
-      await appoint()
+      await cluster.elected()
       expect(cluster.primaryIndex).toBe(old)
       // The write that was given up may have been on its way.
       await cluster.settle(...others)
       ;[[written]] = (await cluster.primary.read(NAME, COUNT)) as [[number]]
     } else {
       await writeThrough(...others)
-      await appoint(others)
+      await cluster.elected(others)
       expect(others).toContain(cluster.primaryIndex)
       cluster.node(old).resume()
       await expect.poll(async () => (await cluster.node(old).status()).role, TIMEOUT).toBe('replica')
@@ -147,27 +146,13 @@ async function writeThrough(...indexes: readonly number[]): Promise<void> {
   }
 }
 
-/** The one in office is the primary for the vocabulary of the tests. */
-async function appoint(among: readonly number[] = INDEXES): Promise<void> {
-  const deadlineMs = performance.now() + TIMEOUT.timeout
-  for (;;) {
-    const alive = among.filter((index) => cluster.node(index).isAlive)
-    const roles = await Promise.all(alive.map(async (index) => (await cluster.node(index).status()).role))
-    const primaries = alive.filter((_index, i) => roles[i] === 'primary')
-    expect(primaries.length).toBeLessThan(2)
-    if (primaries[0] !== undefined) return cluster.appointPrimary(primaries[0])
-    if (performance.now() > deadlineMs) throw new Error(`nobody took office: ${roles.join(', ')}`)
-    await sleep(20)
-  }
-}
-
 /** Everybody has everything; `all` speaks of the replicas that were connected. */
 async function settled(): Promise<void> {
   await cluster.settle(...INDEXES.filter((index) => index !== cluster.primaryIndex))
 }
 
 async function expectAll(): Promise<void> {
-  await appoint()
+  await cluster.elected()
   await cluster.expectEqual(...INDEXES.filter((index) => index !== cluster.primaryIndex))
   for (const index of INDEXES) expect(await cluster.node(index).read(NAME, COUNT)).toEqual([[written]])
   expect(cluster.warningsOf('diverged')).toEqual([])

@@ -219,6 +219,7 @@ export class SimNode {
         handOff: nobody,
         demote: nobody,
         status: nobody,
+        met: () => undefined,
         replicaJoined: (peer) => this.#membership.joined(peer),
         replicaReported: (peer, reports) => this.#membership.reported(peer, reports),
         replicaLeft: (peer) => this.#membership.left(peer),

@@ -13,8 +13,10 @@ import {
   type Database,
   isClusterError,
   type NodeStatus,
+  type OfficeOptions,
   type Outcome,
   type Position,
+  type PromoteOptions,
   type ResolveOptions,
   type SqlStatement,
   type SqlValue,
@@ -55,6 +57,9 @@ export type NodeCommand =
     }
   /** All rows of a read, as arrays of values. */
   | { readonly kind: 'read'; readonly database: string; readonly sql: string; readonly params: readonly SqlValue[] }
+  | { readonly kind: 'promote'; readonly options: PromoteOptions | undefined }
+  /** Answers the name of the new primary. */
+  | { readonly kind: 'hand-off'; readonly to: string | undefined; readonly options: OfficeOptions | undefined }
   | { readonly kind: 'status' }
   | { readonly kind: 'memory' }
   | { readonly kind: 'add-faults'; readonly rules: readonly FaultRule[] }
@@ -163,6 +168,10 @@ class Commands {
         const statement = this.#database(command.database).prepare(command.sql).raw()
         return statement.all(...command.params)
       }
+      case 'promote':
+        return this.#cluster.promote(command.options)
+      case 'hand-off':
+        return this.#cluster.handOff(command.to, command.options)
       case 'status':
         return this.#cluster.status()
       case 'memory':

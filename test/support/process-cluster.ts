@@ -26,6 +26,7 @@ import type { NodeTroubles } from './node-process.ts'
 import { ProcessNode } from './process-node.ts'
 
 const SETTLE_TIMEOUT_MS = 30_000
+const ELECTION_TIMEOUT_MS = 60_000
 /** On an address that nobody else uses. */
 const HTTP_PORT = 4200
 const GRPC_PORT = 4201
@@ -161,6 +162,13 @@ export class ProcessCluster implements AsyncDisposable {
     return node
   }
 
+  /** Starts several nodes at once, which may need each other to serve, and waits until all do. */
+  async startNodes(indexes: readonly number[], options: Partial<ClusterOptions> = {}): Promise<void> {
+    for (const index of indexes) await this.#connect(index)
+    const nodes = indexes.map((index) => this.spawnNode(index, options))
+    await Promise.all(nodes.map((node) => node.ready()))
+  }
+
   /** Starts a node that was started before, or the second and further ones without links, and does not wait for it. */
   spawnNode(index: number, options: Partial<ClusterOptions> = {}, troubles: NodeTroubles = {}): ProcessNode {
     const place = this.#options.places?.[index]
@@ -209,6 +217,26 @@ export class ProcessCluster implements AsyncDisposable {
   /** Another node is the primary for whoever is started from now on; those that run are not told. */
   appointPrimary(index: number): void {
     this.#primaryIndex = index
+  }
+
+  /** Waits until one of these nodes is in office by an election, and appoints it. Fails when two are. */
+  async elected(among: readonly number[] = this.indexes): Promise<number> {
+    const deadlineMs = performance.now() + ELECTION_TIMEOUT_MS
+    for (;;) {
+      const alive = among.filter((index) => this.node(index).isAlive)
+      const roles = await Promise.all(alive.map(async (index) => (await this.node(index).status()).role))
+      const primaries = alive.filter((_index, i) => roles[i] === 'primary')
+      expect(primaries.length).toBeLessThan(2)
+      if (primaries[0] !== undefined) {
+        this.appointPrimary(primaries[0])
+        return primaries[0]
+      }
+      if (performance.now() > deadlineMs) {
+        const warnings = this.warningsOf('leadership').map(({ node, message }) => `node ${node}: ${message}`)
+        throw new Error(`nobody took office: ${roles.join(', ')}\n${warnings.slice(-5).join('\n')}`)
+      }
+      await sleep(20)
+    }
   }
 
   /** Starts a node as a primary, though another one is: by mistake, or because nobody told it. */

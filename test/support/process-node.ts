@@ -9,7 +9,9 @@ import { once } from 'node:events'
 import path from 'node:path'
 import type {
   ClusterWarning,
+  OfficeOptions,
   Outcome,
+  PromoteOptions,
   ResolvedWrite,
   ResolveOptions,
   SqlStatement,
@@ -140,6 +142,15 @@ export class ProcessNode {
   /** A local read; rows as arrays of values. */
   read(database: string, sql: string, params: readonly SqlValue[] = []): Promise<readonly (readonly SqlValue[])[]> {
     return this.#call({ kind: 'read', database, sql, params }) as Promise<readonly (readonly SqlValue[])[]>
+  }
+
+  promote(options?: PromoteOptions): Promise<void> {
+    return this.#call({ kind: 'promote', options }) as Promise<void>
+  }
+
+  /** Answers the name of the new primary. */
+  handOff(to?: string, options?: OfficeOptions): Promise<string> {
+    return this.#call({ kind: 'hand-off', to, options }) as Promise<string>
   }
 
   status(): Promise<NodeStatus> {

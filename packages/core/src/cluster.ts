@@ -29,6 +29,7 @@ import type { LeaseHolder } from './lease/lease-holder.ts'
 import { awaitReplicas, requireAwaitable } from './node/await-replicas.ts'
 import { ClusterIdentity } from './node/cluster-identity.ts'
 import { createLease } from './node/create-lease.ts'
+import { Discovery } from './node/discovery.ts'
 import { Election } from './node/election.ts'
 import { type NodeEnvironment, realEnvironment } from './node/environment.ts'
 import { Following } from './node/following.ts'
@@ -172,6 +173,7 @@ export class Cluster implements AsyncDisposable {
   readonly #lease: Lease
   readonly #leadership: Leadership
   readonly #knownMembers: KnownMembers
+  readonly #discovery: Discovery
   readonly #election: Election
   readonly #handoff: Handoff
   readonly #peers: PeerPool
@@ -260,6 +262,12 @@ export class Cluster implements AsyncDisposable {
       hello,
       adoptClusterId: (id) => this.#identity.adopt(id),
     })
+    this.#discovery = new Discovery({
+      sources: options.peers,
+      clock,
+      random: Math.random,
+      onFailure: (error, name) => this.#warn(`discovery of ${name}`, error),
+    })
     this.#election = new Election({
       lease: this.#lease,
       clock,
@@ -267,7 +275,7 @@ export class Cluster implements AsyncDisposable {
       voters: options.voters,
       card: () => this.#card(),
       members: () => this.#knownMembers.all,
-      addresses: () => [],
+      addresses: () => this.#discovery.addresses,
       databases: () => this.#engine.databases,
       ask: (address, candidacy, timeoutMs) => askStanding(route(address), candidacy, { keys, protocol, timeoutMs }),
       pull: (database, wanted, candidate, signal) => this.#pull(database, wanted, candidate, signal),
@@ -332,6 +340,7 @@ export class Cluster implements AsyncDisposable {
         handOff: (to, deadlineMs) => this.#handoff.handOff(to === '' ? undefined : to, deadlineMs),
         demote: (deadlineMs) => this.#handoff.demote(deadlineMs),
         status: () => this.status(),
+        met: (peer) => this.#election.met(peer),
         replicaJoined: (peer) => this.#membership.joined(peer),
         replicaReported: (peer, reports) => this.#membership.reported(peer, reports),
         replicaLeft: (peer) => this.#membership.left(peer),
@@ -402,6 +411,7 @@ export class Cluster implements AsyncDisposable {
       this.#engine.onDatabaseAdded((database) => this.#databaseAdded(database))
       // Whoever may be the primary follows with all it has, so that it can be it, and can say what it has.
       if (this.#isElectable) await this.#engine.openAll()
+      this.#discovery.start()
       this.#leadership.open()
       this.#pruning.start()
       if (this.#isAppointed) {
@@ -637,6 +647,7 @@ export class Cluster implements AsyncDisposable {
     // A handoff goes on sending, and when it fails nothing has changed.
     if (role.kind === 'handing-off' || (before.kind === 'handing-off' && role.kind === 'primary')) return
     const url = role.kind === 'replica' ? role.primary.advertiseUrl : undefined
+    if (role.kind === 'replica') this.#knownMembers.follows(role.primary.name, role.primary.grpcAddress ?? '')
     if (role.kind !== 'primary') this.#streamServer.endStreams()
     this.#streamServer.publish({
       kind: 'primary-change',
@@ -772,6 +783,7 @@ export class Cluster implements AsyncDisposable {
     await this.#lease.close()
     this.#membership.close()
     this.#knownMembers.close()
+    await this.#discovery.close()
     this.#forwarder.close()
     await this.#peerServer.close()
     await this.#following.close()

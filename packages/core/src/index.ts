@@ -9,7 +9,7 @@ export { formatPosition, parsePosition } from './position/position.ts'
 export { formatTxid } from './position/txid.ts'
 export { parseRequestId } from './request/request-id.ts'
 
-export type { DatabaseOptions, ProcedureDefinition, Rpc } from './cluster.ts'
+export type { DatabaseOptions, OfficeOptions, ProcedureDefinition, PromoteOptions, Rpc } from './cluster.ts'
 export type { BatchAnswer, ResolvedWrite, RunAnswer, WriteReceipt } from './database/database.ts'
 export type { Migration, Migrations } from './database/migrations.ts'
 export type { ReadTransaction } from './database/read-transaction.ts'

@@ -10,7 +10,7 @@
  * After a crash: a promise stays; an office that was recorded here and not at the lease counts for nothing.
  * Bounds: `ASK_MS` for each answer, one answer at a time, `PULL_STALL_MS` without progress for what is fetched.
  */
-import type { Clock } from '../base/clock.ts'
+import type { Clock, Timer } from '../base/clock.ts'
 import { ClusterError, isClusterError } from '../errors/cluster-error.ts'
 import type { NodeRole, Term } from '../leadership/node-role.ts'
 import type { Lease } from '../lease/lease.ts'
@@ -60,6 +60,9 @@ export interface ElectionParts {
 }
 
 const ASK_MS = 2_000
+/** How long the answers of nodes are waited for that this one does not know of: they see who holds the lease, and dial. */
+const MEET_MS = 500
+const MET_MAX = 64
 /** Once the answers would do, others are given so much longer: they may have more. */
 const LATE_MS = 200
 /** How long before the primary went away a replica may have heard of it last, and still had what it committed. */
@@ -72,6 +75,10 @@ export class Election {
   /** When this node stopped following somebody last, on the monotonic scale. */
   #lostPrimaryMs: number | undefined
   #acceptsLoss = false
+  /** Name → address of who dialled this node, the newest last. */
+  readonly #met = new Map<string, string>()
+  /** While this node asks. */
+  #askToo: ((address: string) => void) | undefined
 
   constructor(parts: ElectionParts) {
     this.#parts = parts
@@ -80,6 +87,14 @@ export class Election {
   /** The next candidacy of this node takes office although others may have more; once. */
   acceptLoss(): void {
     this.#acceptsLoss = true
+  }
+
+  /** A node dialled this one, which it found by the lease that this one holds: it is one to ask, too. */
+  met({ nodeName, grpcAddress }: NodeCard): void {
+    this.#met.delete(nodeName)
+    this.#met.set(nodeName, grpcAddress)
+    if (this.#met.size > MET_MAX) this.#met.delete([...this.#met.keys()][0]!)
+    this.#askToo?.(grpcAddress)
   }
 
   roleChanged(role: NodeRole, before: NodeRole): void {
@@ -200,42 +215,64 @@ export class Election {
     )
   }
 
-  /** Everybody at once; until all have answered or failed, or until those that have are enough and the others were given some time. */
+  /**
+   * Everybody at once, also who dials in meanwhile; until all have answered or failed and that is enough, or those that have are enough and the others were
+   * given some time, or no more are to be expected.
+   */
   async #ask(candidacy: Candidacy, signal: AbortSignal, isEnough: (so: Asked) => boolean): Promise<Asked> {
-    const { clock, members, addresses, ask } = this.#parts
+    const { clock, members, addresses } = this.#parts
     const known = members().filter(({ name }) => name !== candidacy.nodeName)
-    const others = addresses().filter((address) => known.every(({ grpcAddress }) => grpcAddress !== address))
     const answers = new Map<string, Standing>()
+    const asked = new Set<string>()
+    const timers: Timer[] = []
     const done = Promise.withResolvers<void>()
     const so = (): Asked => ({
       answers: [...answers.values()],
       silent: known.filter(({ name, isMember }) => isMember && !answers.has(name)).map(({ name }) => name),
     })
-    const late = (): void => {
-      if (isEnough(so())) timers.push(clock.setTimer(LATE_MS, () => done.resolve()))
+    let open = 0
+    let isMeetingOver = false
+    const look = (): void => {
+      if (isEnough(so()) && open === 0) done.resolve()
+      else if (isEnough(so())) timers.push(clock.setTimer(LATE_MS, () => done.resolve()))
+      else if (open === 0 && isMeetingOver) done.resolve()
     }
-    const timers = [clock.setTimer(ASK_MS, () => done.resolve())]
+    const askOne = (address: string): void => {
+      if (address === '' || asked.has(address)) return
+      asked.add(address)
+      open++
+      void this.#askOne(address, candidacy).then((answer) => {
+        open--
+        // Under an address that was found it may be this node itself.
+        if (answer !== undefined && answer.nodeName !== candidacy.nodeName) answers.set(answer.nodeName, answer)
+        look()
+      })
+    }
     const abort = (): void => done.reject(signal.reason as Error)
     signal.addEventListener('abort', abort, { once: true })
     if (signal.aborted) abort()
-    const asking = [...known.map(({ grpcAddress }) => grpcAddress), ...others].map(async (address) => {
-      try {
-        const answer = await ask(address, candidacy, ASK_MS)
-        if (answer.nodeName === candidacy.nodeName) return // this node, under an address that discovery found
-        answers.set(answer.nodeName, answer)
-        late()
-      } catch (error) {
-        if (isClusterError(error, 'CLUSTER_MISMATCH')) this.#warnOther(address, error)
-      }
-    })
-    void Promise.all(asking).then(() => done.resolve())
-    late()
+    timers.push(clock.setTimer(ASK_MS, () => done.resolve()))
+    timers.push(clock.setTimer(MEET_MS, () => ((isMeetingOver = true), look())))
+    this.#askToo = askOne
+    for (const { grpcAddress } of known) askOne(grpcAddress)
+    for (const address of [...addresses(), ...this.#met.values()]) askOne(address)
+    look()
     try {
       await done.promise
       return so()
     } finally {
+      this.#askToo = undefined
       for (const timer of timers) timer.cancel()
       signal.removeEventListener('abort', abort)
+    }
+  }
+
+  async #askOne(address: string, candidacy: Candidacy): Promise<Standing | undefined> {
+    try {
+      return await this.#parts.ask(address, candidacy, ASK_MS)
+    } catch (error) {
+      if (isClusterError(error, 'CLUSTER_MISMATCH')) this.#warnOther(address, error)
+      return undefined
     }
   }
 

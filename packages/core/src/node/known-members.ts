@@ -43,12 +43,18 @@ export class KnownMembers {
     return this.#known
   }
 
+  /** The primary that this node follows, which may go away before it told who else there is. */
+  follows(name: string, grpcAddress: string): void {
+    const isKnown = this.#known.some((one) => one.name === name && one.grpcAddress === grpcAddress && one.isMember)
+    if (!isKnown) this.#keep([{ name, grpcAddress, isMember: true }, ...this.#known.filter((one) => one.name !== name)])
+  }
+
   close(): void {
     this.#stop()
   }
 
   #changed(): void {
-    const { disk, file, members, onFailure } = this.#parts
+    const { members } = this.#parts
     const { nodeName } = members.self
     const listed = members
       .all()
@@ -57,8 +63,12 @@ export class KnownMembers {
     const left = this.#known
       .filter(({ name }) => name !== nodeName && !listed.some((member) => member.name === name))
       .map((member): KnownMember => ({ ...member, isMember: false }))
-    const next = [...listed, ...this.#bounded(left, KNOWN_MAX - listed.length)]
+    this.#keep([...listed, ...this.#bounded(left, KNOWN_MAX - listed.length)])
+  }
+
+  #keep(next: readonly KnownMember[]): void {
     if (JSON.stringify(next) === JSON.stringify(this.#known)) return
+    const { disk, file, onFailure } = this.#parts
     this.#known = next
     try {
       disk.replaceDurably('identity.write-members', file, Buffer.from(`${JSON.stringify(next)}\n`))

@@ -9,6 +9,7 @@ import { type LogOptions, type ResolvedLogOptions, resolveLogOptions } from '../
 import type { ConnectionSetup } from '../sqlite/connection.ts'
 import { type LedgerOptions, type ResolvedLedgerOptions, resolveLedgerOptions } from '../write/ledger-options.ts'
 import { type LeaseOptions, type ResolvedLease, resolveLease } from './lease-options.ts'
+import { type PeerSource, resolvePeers } from './peer-source.ts'
 
 export interface NodeOptions {
   /** Name of this node, unique in the cluster. Default: the environment variable `FLY_MACHINE_ID`, else the host name. */
@@ -50,6 +51,12 @@ export interface ClusterOptions {
    */
   readonly voters?: readonly string[] | undefined
   /**
+   * Where other nodes may be, for a candidate that nobody told yet, each `host:port` of gRPC, or `dns:name:port` for all addresses that a name has,
+   * looked up again every 5 s: at most 32. Not needed where nodes have met before, or meet through the lease. Default: on Fly.io, where the environment
+   * variable `FLY_APP_NAME` is set, `dns:<app>.internal:<grpcPort>`; else none.
+   */
+  readonly peers?: readonly string[] | undefined
+  /**
    * Secret shared by all nodes, at least 16 characters; two values while it is rotated: the first is used, both are accepted.
    * Needed to listen beyond loopback. Default: the environment variable `LITEFLEET_CLUSTER_KEY` (two values separated by a comma), else none.
    */
@@ -84,6 +91,7 @@ export interface ResolvedClusterOptions {
     readonly host: string
   }
   readonly voters: readonly string[]
+  readonly peers: readonly PeerSource[]
   readonly clusterKeys: readonly string[]
   readonly interop: boolean
   readonly setup: ConnectionSetup | undefined
@@ -101,6 +109,7 @@ const KNOWN = [
   'listen',
   'advertise',
   'voters',
+  'peers',
   'clusterKey',
   'interop',
   'setup',
@@ -137,6 +146,7 @@ export function resolveClusterOptions(given: ClusterOptions, env: NodeJS.Process
       host: isEveryAddress(host) ? (filled(env['FLY_PRIVATE_IP']) ?? host) : host,
     },
     voters: resolveVoters(given.voters ?? []),
+    peers: resolvePeers(given.peers, env, listen.grpcPort ?? 0),
     clusterKeys: resolveKeys(given.clusterKey ?? env['LITEFLEET_CLUSTER_KEY']?.split(',')),
     interop: given.interop ?? false,
     setup: given.setup,

@@ -12,7 +12,10 @@ export interface StaticLeaseOptions {
 
 /** What all kinds with an election share. */
 interface ElectedLeaseOptions {
-  /** False: this node never becomes the primary. Default: true. */
+  /**
+   * False: this node never becomes the primary. Default: true; on Fly.io, where the environment variables `FLY_REGION` and `PRIMARY_REGION` are
+   * set, whether they are equal.
+   */
   readonly candidate?: boolean | undefined
 }
 
@@ -74,7 +77,7 @@ export function resolveLease(lease: LeaseOptions | undefined, env: NodeJS.Proces
     case 'static':
       return resolveStatic(lease)
     case 'host':
-      return resolveHost(lease)
+      return resolveHost(lease, env)
     case 'etcd':
       return resolveEtcd(lease, env)
     default:
@@ -102,13 +105,13 @@ function resolveStatic(lease: StaticLeaseOptions): StaticLeaseOptions {
   return { kind: 'static', primary: { url: url.replace(/\/$/, '') } }
 }
 
-function resolveHost(lease: HostLeaseOptions): ResolvedHostLease {
+function resolveHost(lease: HostLeaseOptions, env: NodeJS.ProcessEnv): ResolvedHostLease {
   rejectUnknownOptions(lease, ['kind', 'directory', 'candidate'], `${WHERE}: lease`)
   const { directory } = lease
   if (typeof directory !== 'string' || directory === '') {
     invalidOption(WHERE, 'lease.directory', directory, 'the path of a directory that all nodes of this machine share')
   }
-  return { kind: 'host', directory: path.resolve(directory), candidate: candidate(lease) }
+  return { kind: 'host', directory: path.resolve(directory), candidate: candidate(lease, env) }
 }
 
 function resolveEtcd(lease: EtcdLeaseOptions, env: NodeJS.ProcessEnv): ResolvedEtcdLease {
@@ -148,7 +151,7 @@ function resolveEtcd(lease: EtcdLeaseOptions, env: NodeJS.ProcessEnv): ResolvedE
     username,
     password,
     caFile,
-    candidate: candidate(lease),
+    candidate: candidate(lease, env),
   }
 }
 
@@ -169,7 +172,14 @@ function requireUser(username: unknown, password: unknown): void {
   }
 }
 
-function candidate({ candidate: given = true }: ElectedLeaseOptions): boolean {
+function candidate(lease: ElectedLeaseOptions, env: NodeJS.ProcessEnv): boolean {
+  const given = lease.candidate ?? isOfPrimaryRegion(env)
   if (typeof given !== 'boolean') invalidOption(WHERE, 'lease.candidate', given, 'true or false')
   return given
+}
+
+/** The convention of fly-ruby and Fly.RPC: only machines of that region may be the primary. */
+function isOfPrimaryRegion(env: NodeJS.ProcessEnv): boolean {
+  const { FLY_REGION: region = '', PRIMARY_REGION: primaryRegion = '' } = env
+  return region === '' || primaryRegion === '' || region === primaryRegion
 }

@@ -75,6 +75,8 @@ export interface PeerServerHandlers {
   handOff(to: string, deadlineMs: number): Promise<OfficeReply>
   /** An operator wants this node, which is the primary, out of office. */
   demote(deadlineMs: number): Promise<OfficeReply>
+  /** A node that proved the key dialled, whether it is of this cluster or not. */
+  met(peer: Hello): void
   replicaJoined(peer: Hello): void
   replicaReported(peer: Hello, reports: readonly ReplicaReport[]): void
   replicaLeft(peer: Hello): void
@@ -181,6 +183,7 @@ export class PeerServer {
       tokenAnswer: proof === undefined || token === undefined ? '' : answerToken(proof.key, token),
       request: (request) => handlers.request(request),
       positions: (peer, reports) => this.#report(session, peer, reports),
+      met: (peer) => handlers.met(peer),
       opened: () => this.#sessions.add(session),
       ended: () => this.#forget(session),
     })

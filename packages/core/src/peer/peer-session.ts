@@ -53,6 +53,8 @@ export interface SessionParts {
   hello(): LocalHello
   request(request: IncomingRequest): void
   positions(peer: Hello, reports: readonly ReplicaReport[]): void
+  /** Who says to be dialling, before it is known whether the nodes belong together. */
+  met(peer: Hello): void
   opened(session: PeerSession): void
   ended(session: PeerSession): void
 }
@@ -153,6 +155,7 @@ export class PeerSession {
     if (this.#peer !== undefined) throw new ClusterError('INVALID_REQUEST', 'a second hello')
     const { clock, options, provenName, tokenAnswer } = this.#parts
     const ours = this.#parts.hello()
+    this.#parts.met(theirs)
     admitDialler(theirs, ours)
     if (provenName !== undefined && provenName !== theirs.nodeName) {
       throw new ClusterError(

@@ -191,6 +191,7 @@ export class TestNode {
         handOff: () => Promise.reject(new Error('there are no elections here')),
         demote: () => Promise.reject(new Error('there are no elections here')),
         status: () => this.status(),
+        met: () => undefined,
         replicaJoined: ({ nodeId, nodeName, region: where }) => {
           this.joined.push(nodeName)
           this.positions.connected({ nodeId, name: nodeName, region: where })
