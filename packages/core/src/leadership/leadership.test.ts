@@ -237,6 +237,138 @@ describe('on the way down', () => {
   })
 })
 
+describe('handing off', () => {
+  const inOffice = async () => {
+    const parts = setup()
+    parts.leadership.open()
+    await until(() => parts.leadership.isPrimary)
+    parts.log.splice(0)
+    return parts
+  }
+
+  it('admits nothing, goes on committing until the other one is ready, leaves office, and resolves with who is next', async () => {
+    const { lease, leadership, log } = await inOffice()
+    const ready = Promise.withResolvers<void>()
+    const handing = leadership.handOff('other', () => ready.promise, 5_000)
+    expect(leadership.role).toMatchObject({ kind: 'handing-off', to: 'other' })
+    expect([leadership.isPrimary, leadership.isInOffice, leadership.epoch]).toEqual([false, true, 1])
+    expect(() => leadership.requirePrimary()).toThrow(
+      expect.objectContaining({ code: 'NOT_PRIMARY', details: expect.objectContaining({ reason: 'handing-off' }) }),
+    )
+    leadership.requireOffice()
+    expect(lease.releases).toBe(0)
+    ready.resolve()
+    await until(() => lease.releases === 1)
+    expect(log).toEqual(['handing-off', 'detached', 'leave'])
+    expect(leadership.role).toEqual({ kind: 'detached', reason: 'handed-off' })
+    lease.isFree = false
+    lease.tell(holder('other'))
+    expect((await handing).name).toBe('other')
+  })
+
+  it('leaves the lease to the other one, also when that is slow', async () => {
+    const { lease, leadership } = await inOffice()
+    const handing = leadership.handOff('other', () => Promise.resolve(), 150)
+    await until(() => lease.releases === 1)
+    lease.tell(undefined)
+    await new Promise((resolve) => setTimeout(resolve, 60))
+    expect(lease.acquisitions).toBe(1)
+    // Nobody took it: this node stands again.
+    await expect(handing).rejects.toThrow(/NO_PRIMARY|HANDOFF_FAILED.*"other" did not take it/)
+    await until(() => leadership.isPrimary)
+    expect(leadership.epoch).toBe(2)
+  })
+
+  it('stays in the same office when the other one cannot', async () => {
+    const { lease, leadership, log } = await inOffice()
+    const failing = leadership.handOff('other', () => Promise.reject(new Error('too slow')), 5_000)
+    await expect(failing).rejects.toThrow('too slow')
+    expect([leadership.isPrimary, leadership.epoch, lease.releases]).toEqual([true, 1, 0])
+    expect(log).toEqual(['handing-off', 'primary'])
+  })
+
+  it('does not take the office back when the lease was lost meanwhile', async () => {
+    const { lease, leadership } = await inOffice()
+    const failing = leadership.handOff('other', () => (lease.take(), Promise.reject(new Error('too slow'))), 5_000)
+    await expect(failing).rejects.toThrow('too slow')
+    expect(leadership.role).toEqual({ kind: 'detached', reason: 'handed-off' })
+  })
+
+  it('is refused by a node that is not the primary', async () => {
+    const { leadership } = setup(new TestLease(false))
+    leadership.open()
+    await expect(leadership.handOff('other', () => Promise.resolve(), 100)).rejects.toThrow(code('NOT_PRIMARY'))
+  })
+
+  it('others leave the lease alone for a while, and no longer than until somebody has it', async () => {
+    const lease = new TestLease()
+    lease.isFree = false
+    const { leadership } = setup(lease)
+    leadership.open()
+    lease.tell(holder('a'))
+    await new Promise((resolve) => setTimeout(resolve, 5))
+    leadership.standBack(60_000)
+    lease.isFree = true
+    lease.tell(undefined)
+    await new Promise((resolve) => setTimeout(resolve, 40))
+    expect(lease.acquisitions).toBe(0)
+    lease.tell(holder('b'))
+    lease.tell(undefined)
+    await until(() => leadership.isPrimary)
+  })
+
+  it('whoever is asked to stand does so at once', async () => {
+    const lease = new TestLease()
+    lease.isFree = false
+    const { leadership } = setup(lease, { options: { marginMs: 500, retryMinMs: 60_000, retryMaxMs: 60_000 } })
+    leadership.open()
+    leadership.standBack(60_000)
+    await new Promise((resolve) => setTimeout(resolve, 10))
+    lease.isFree = true
+    leadership.standNow()
+    await until(() => leadership.isPrimary)
+  })
+})
+
+describe('superseded by a candidate with a newer lease', () => {
+  it('an older office ends, and that is awaited', async () => {
+    const left = Promise.withResolvers<void>()
+    const { lease, leadership } = setup(undefined, { leaveOffice: () => left.promise })
+    leadership.open()
+    await until(() => leadership.isPrimary)
+    lease.isFree = false
+    let isOver = false
+    const superseded = leadership.supersede(epoch(2)).then(() => (isOver = true))
+    expect(leadership.role).toEqual({ kind: 'detached', reason: 'lease-lost' })
+    await new Promise((resolve) => setTimeout(resolve, 5))
+    expect(isOver).toBe(false)
+    left.resolve()
+    await superseded
+  })
+
+  it('a newer one goes on', async () => {
+    const { leadership } = setup()
+    leadership.open()
+    await until(() => leadership.isPrimary)
+    await leadership.supersede(epoch(1))
+    expect(leadership.isPrimary).toBe(true)
+  })
+
+  it('a candidate that prepares is stopped', async () => {
+    const { lease, leadership } = setup(undefined, {
+      takeOffice: (_, signal) =>
+        new Promise((_resolve, reject) => {
+          signal.addEventListener('abort', () => reject(new Error('stopped')))
+        }),
+    })
+    leadership.open()
+    await until(() => leadership.role.kind === 'candidate')
+    lease.isFree = false
+    await leadership.supersede(epoch(2))
+    expect(leadership.role.kind).toBe('detached')
+  })
+})
+
 describe('following', () => {
   it('a node that cannot be primary follows who is, and never stands', () => {
     const { lease, leadership, log } = setup(new TestLease(false))

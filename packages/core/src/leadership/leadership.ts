@@ -209,7 +209,7 @@ export class Leadership {
    */
   async supersede(by: Epoch): Promise<void> {
     if ('term' in this.#role && this.#role.term.epoch < by) this.#apply({ kind: 'lease-lost' })
-    if (!('term' in this.#role)) await this.#serving
+    if (!('term' in this.#role)) await this.#serving.catch(() => undefined)
   }
 
   /**
@@ -217,7 +217,7 @@ export class Leadership {
    * still committed and sent; then the office is left and the lease given back. Resolves when another node is known to be the primary.
    * @param prepare rejects to stay in office
    * @param standBackMs for how long this node leaves the lease to the other one
-   * @throws NOT_PRIMARY; what `prepare` throws; NO_PRIMARY when nobody took office in that time
+   * @throws NOT_PRIMARY; what `prepare` throws; NO_PRIMARY, HANDOFF_FAILED when no other node took office in that time
    */
   async handOff(to: string, prepare: (term: Term) => Promise<void>, standBackMs: number): Promise<PrimaryInfo> {
     this.requirePrimary()
@@ -233,7 +233,12 @@ export class Leadership {
     }
     this.standBack(standBackMs)
     if (this.#role.kind === 'handing-off') this.#apply({ kind: 'lease-lost' })
-    return this.waitForPrimary(this.#parts.clock.monotonicMs() + standBackMs)
+    const next = await this.waitForPrimary(this.#parts.clock.monotonicMs() + standBackMs)
+    if (!next.isSelf) return next
+    throw new ClusterError(
+      'HANDOFF_FAILED',
+      `the office was given up, but "${to}" did not take it: this node has it again`,
+    )
   }
 
   /** Leaves the lease to others for so long, from now. */
