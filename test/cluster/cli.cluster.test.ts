@@ -183,6 +183,43 @@ test('resolve tells what became of a write, on any node, and gives up what was n
   expect(forgotten.err).toContain('REQUEST_TOO_OLD')
 })
 
+test('nodes that elect their primary: handoff, promote and demote move the office, status says what keeps a node from it', async () => {
+  const lease = path.join(directory, 'lease')
+  const start = (name: string) =>
+    nodes.startNode('--data-dir', path.join(directory, name), '--name', name, '--host-lease', lease, ...FREE_PORTS)
+  const [a, b] = [await start('a'), await start('b')]
+  const primaryIs = (name: string) =>
+    expect
+      .poll(async () => (await statusOf(a.grpc)).nodes.map((node) => [node.name, node.role]), { timeout: 20_000 })
+      .toEqual([
+        [name, 'primary'],
+        [name === 'a' ? 'b' : 'a', 'replica'],
+      ])
+  await primaryIs('a')
+  const said = (primary: string) => ({ code: 0, out: `${primary} is the primary\n`, err: '' })
+  expect(await run('handoff', '--node', b.grpc, '--to', 'b')).toEqual(said('b'))
+  await primaryIs('b')
+  expect(await run('promote', '--node', a.grpc)).toEqual(said('a'))
+  await primaryIs('a')
+  const refused = await run('demote', '--node', b.grpc)
+  expect(refused.code).toBe(1)
+  expect(refused.err).toContain('NOT_PRIMARY')
+  expect(await run('demote', '--node', a.grpc)).toEqual(said('b'))
+  const json = await run('handoff', '--node', a.grpc, '--json')
+  expect(JSON.parse(json.out)).toEqual({ primary: 'a' })
+  const nobody = await run('handoff', '--node', a.grpc, '--to', 'c', '--timeout', '300')
+  expect(nobody.code).toBe(1)
+  expect(nobody.err).toMatch(/HANDOFF_FAILED.*"c" is not connected/)
+  // The last one to stop is the only one that has everything.
+  expect((await b.stop()).code).toBe(0)
+  expect((await a.stop()).code).toBe(0)
+  const late = await start('b')
+  await expect
+    .poll(async () => (await run('status', '--node', late.grpc)).out, { timeout: 20_000 })
+    .toMatch(/node b is (detached|candidate): .*this node may be behind, and a did not answer/)
+  expect(await run('promote', '--node', late.grpc, '--accept-loss')).toEqual(said('b'))
+})
+
 test('with a cluster key, status needs the key', async () => {
   const key = path.join(directory, 'key')
   writeFileSync(key, 'a-secret-shared-by-all-nodes\n')

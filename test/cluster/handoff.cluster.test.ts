@@ -44,10 +44,10 @@ describe.each(Object.entries(KINDS))('with the lease %s', (_kind, leaseOf) => {
   })
 
   test('again and again under 64 callers on all nodes: no call fails, and each write is there once', async () => {
-    let isOver = false
+    const over = new AbortController()
     let written = 0
     const callers = Array.from({ length: 64 }, async (_, caller) => {
-      for (let i = 0; !isOver; i++) {
+      for (let i = 0; !over.signal.aborted; i++) {
         const level = (['none', 'local', { replicas: 1 }, 'all'] as const)[caller % 4]!
         await cluster.node(caller % 3).run(NAME, INSERT, [`${caller}.${i}`], { await: level, timeoutMs: 30_000 })
         written++
@@ -60,7 +60,7 @@ describe.each(Object.entries(KINDS))('with the lease %s', (_kind, leaseOf) => {
       expect(await asked.handOff(`node-${to}`, { timeoutMs: 30_000 })).toBe(`node-${to}`)
       expect(await cluster.elected()).toBe(to)
     }
-    isOver = true
+    over.abort()
     await Promise.all(callers)
     await cluster.expectEqual(...others())
     for (const index of INDEXES) expect(await cluster.node(index).read(NAME, COUNT)).toEqual([[written]])

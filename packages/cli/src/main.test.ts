@@ -72,6 +72,8 @@ test('flags become the configuration they stand for', () => {
     database: ['a.db'],
     migrations: '/m',
     voter: ['n', 'o', 'p'],
+    peer: ['z:3'],
+    etcd: [],
   })
   expect(config).toEqual({
     dataDir: 'd',
@@ -80,7 +82,16 @@ test('flags become the configuration they stand for', () => {
     listen: { httpPort: 0 },
     advertise: { grpc: 'y:2' },
     voters: ['n', 'o', 'p'],
+    peers: ['z:3'],
     databases: [{ name: 'a.db', migrations: '/m' }],
   })
-  expect(configOfFlags({ database: [], voter: [] })).toEqual({})
+  const none = { database: [], voter: [], peer: [], etcd: [] }
+  expect(configOfFlags(none)).toEqual({})
+  expect(configOfFlags({ ...none, hostLease: 'l', candidate: false })).toEqual({
+    lease: { kind: 'host', directory: 'l', candidate: false },
+  })
+  expect(configOfFlags({ ...none, etcd: ['http://e:1', 'http://f:1'], candidate: true })).toEqual({
+    lease: { kind: 'etcd', endpoints: ['http://e:1', 'http://f:1'] },
+  })
+  expect(() => configOfFlags({ ...none, hostLease: 'l', primary: true })).toThrow(/exclude each other/)
 })

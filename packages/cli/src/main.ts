@@ -7,6 +7,7 @@ import { ClusterError } from '@litefleet/core'
 import { Command, CommanderError } from 'commander'
 import { addDivergenceCommand } from './divergence-command.ts'
 import { addLtxCommand } from './ltx-command.ts'
+import { addOfficeCommands } from './office-commands.ts'
 import { addResolveCommand } from './resolve-command.ts'
 import { addRunCommand } from './run-command.ts'
 import { addStatusCommand } from './status-command.ts'
@@ -36,6 +37,7 @@ function createProgram(terminal: Terminal): Command {
     .exitOverride()
   addStatusCommand(program, terminal)
   addRunCommand(program, terminal)
+  addOfficeCommands(program, terminal)
   addResolveCommand(program, terminal)
   addDivergenceCommand(program, terminal)
   addLtxCommand(program, terminal)

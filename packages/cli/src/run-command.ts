@@ -16,6 +16,9 @@ interface RunFlags {
   readonly region?: string
   readonly primary?: boolean
   readonly replicaOf?: string
+  readonly hostLease?: string
+  readonly etcd: readonly string[]
+  readonly candidate?: boolean
   readonly host?: string
   readonly httpPort?: number
   readonly grpcPort?: number
@@ -26,6 +29,7 @@ interface RunFlags {
   readonly clusterKeyFile?: string
   readonly interop?: boolean
   readonly voter: readonly string[]
+  readonly peer: readonly string[]
 }
 
 export function addRunCommand(program: Command, terminal: Terminal): void {
@@ -38,6 +42,9 @@ export function addRunCommand(program: Command, terminal: Terminal): void {
     .option('--region <region>', 'region of the node (default: local)')
     .option('--primary', 'this node is the primary (static lease)')
     .option('--replica-of <url>', "URL of the primary's HTTP listener (static lease)")
+    .option('--host-lease <dir>', 'elect the primary among the nodes of this machine that share the directory')
+    .option('--etcd <url>', 'elect the primary through etcd; repeat for each endpoint', collect, [])
+    .option('--no-candidate', 'with an election: this node never becomes the primary')
     .option('--host <address>', 'address to listen on; beyond loopback a cluster key is needed (default: 127.0.0.1)')
     .option(
       '--http-port <port>',
@@ -60,6 +67,7 @@ export function addRunCommand(program: Command, terminal: Terminal): void {
       collect,
       [],
     )
+    .option('--peer <host:port>', 'where another node may be, or dns:name:port; may be repeated', collect, [])
     .option('--interop', 'let LiteFS nodes, which cannot authenticate, read the stream')
     .addHelpText(
       'after',
@@ -67,6 +75,8 @@ export function addRunCommand(program: Command, terminal: Terminal): void {
 Examples:
   litefleet run --data-dir ./gru --name gru --primary --database app.db
   litefleet run --data-dir ./lhr --name lhr --replica-of http://127.0.0.1:4200 --http-port 4210 --grpc-port 4211 --database app.db
+  litefleet run --data-dir ./a --name a --host-lease ./lease --database app.db
+  litefleet run --data-dir ./a --name a --etcd http://10.0.0.9:2379 --voter a --voter b --voter c --database app.db
   litefleet run --config ./node.yml`,
     )
     .action((flags: RunFlags) => run(flags, terminal))
@@ -88,20 +98,12 @@ const LISTEN_DEFAULTS: NodeConfig = { listen: { httpPort: DEFAULT_HTTP_PORT, grp
 
 /** What the flags say, in the form of the configuration file. */
 export function configOfFlags(flags: RunFlags): NodeConfig {
-  if (flags.primary === true && flags.replicaOf !== undefined) {
-    throw new ClusterError('INVALID_OPTION', '--primary and --replica-of exclude each other')
-  }
   if (flags.migrations !== undefined && flags.database.length !== 1) {
     throw new ClusterError('INVALID_OPTION', '--migrations needs exactly one --database', {
       hint: 'Several databases with migrations go into a file for --config.',
     })
   }
-  const lease =
-    flags.primary === true
-      ? ({ kind: 'static', primary: true } as const)
-      : flags.replicaOf === undefined
-        ? undefined
-        : ({ kind: 'static', primary: { url: flags.replicaOf } } as const)
+  const lease = leaseOfFlags(flags)
   const migrations = flags.migrations === undefined ? {} : { migrations: path.resolve(flags.migrations) }
   return {
     ...given({ dataDir: flags.dataDir, lease, clusterKeyFile: flags.clusterKeyFile, interop: flags.interop }),
@@ -109,8 +111,21 @@ export function configOfFlags(flags: RunFlags): NodeConfig {
     ...section('listen', { host: flags.host, httpPort: flags.httpPort, grpcPort: flags.grpcPort }),
     ...section('advertise', { http: flags.advertiseHttp, grpc: flags.advertiseGrpc }),
     ...(flags.voter.length === 0 ? {} : { voters: flags.voter }),
+    ...(flags.peer.length === 0 ? {} : { peers: flags.peer }),
     ...(flags.database.length === 0 ? {} : { databases: flags.database.map((name) => ({ name, ...migrations })) }),
   }
+}
+
+/** At most one of the ways to know the primary. */
+function leaseOfFlags({ primary, replicaOf, hostLease, etcd, candidate }: RunFlags): NodeConfig['lease'] {
+  const elected = candidate === false ? { candidate } : {}
+  const leases: NodeConfig['lease'][] = []
+  if (primary === true) leases.push({ kind: 'static', primary: true })
+  if (replicaOf !== undefined) leases.push({ kind: 'static', primary: { url: replicaOf } })
+  if (hostLease !== undefined) leases.push({ kind: 'host', directory: hostLease, ...elected })
+  if (etcd.length > 0) leases.push({ kind: 'etcd', endpoints: etcd, ...elected })
+  if (leases.length <= 1) return leases[0]
+  throw new ClusterError('INVALID_OPTION', '--primary, --replica-of, --host-lease and --etcd exclude each other')
 }
 
 function section(name: string, values: Readonly<Record<string, unknown>>): NodeConfig {

@@ -42,7 +42,15 @@ async function status(flags: StatusFlags, terminal: Terminal): Promise<void> {
       } catch (error) {
         // It is listed all the same: that it does not answer is what somebody is looking for.
         const { nodeName, region, role, grpcAddress } = member
-        return { address: grpcAddress, name: nodeName, region, role, databases: [], error: reason(error) }
+        return {
+          address: grpcAddress,
+          name: nodeName,
+          region,
+          role,
+          roleDetail: '',
+          databases: [],
+          error: reason(error),
+        }
       }
     }),
   )
@@ -54,8 +62,8 @@ async function status(flags: StatusFlags, terminal: Terminal): Promise<void> {
 }
 
 function viewOf(address: string, status: NodeStatus): NodeView {
-  const { nodeName, region, role, databases } = status
-  return { address, name: nodeName, region, role, databases: databases.map(databaseView), error: null }
+  const { nodeName, region, role, roleDetail, databases } = status
+  return { address, name: nodeName, region, role, roleDetail, databases: databases.map(databaseView), error: null }
 }
 
 function databaseView(database: DatabaseStatus): DatabaseView {

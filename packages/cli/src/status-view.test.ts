@@ -13,7 +13,15 @@ const database = {
   divergences: 0,
   replicas: [],
 }
-const gru: NodeView = { address: 'a:1', name: 'gru', region: 'sa', role: 'primary', databases: [database], error: null }
+const gru: NodeView = {
+  address: 'a:1',
+  name: 'gru',
+  region: 'sa',
+  role: 'primary',
+  roleDetail: '',
+  databases: [database],
+  error: null,
+}
 
 test('one line for each database of each node, columns under their headings', () => {
   const replica = { name: 'lhr', region: 'eu', counted: true, durableTxid: null, appliedTxid: null }
@@ -68,4 +76,10 @@ test('a node that keeps divergence reports is named', () => {
     'node gru keeps a divergence report of a.db: see litefleet divergence list there',
     'node gru keeps 3 divergence reports of bank.db: see litefleet divergence list there',
   ])
+})
+
+test('a node without a primary says why', () => {
+  const node = { ...gru, role: 'detached', roleDetail: 'no-primary: only 1 of 3 voters answered' }
+  const lines = formatStatusTable({ clusterId: 'x', nodes: [node] }).split('\n')
+  expect(lines.at(-1)).toBe('node gru is detached: no-primary: only 1 of 3 voters answered')
 })

@@ -34,6 +34,8 @@ export interface NodeView {
   readonly name: string
   readonly region: string
   readonly role: string
+  /** Why the node is in no office and follows nobody, or to whom it hands off; empty otherwise. */
+  readonly roleDetail: string
   readonly databases: readonly DatabaseView[]
   /** Why the node could not be asked; what stands above is then what another node told of it. */
   readonly error: string | null
@@ -70,7 +72,13 @@ export function formatStatusTable(view: ClusterView): string {
       formatReplicas(node, database),
     ])
   })
-  return [formatTable(COLUMNS, rows), ...divergenceLines(view)].join('\n')
+  return [formatTable(COLUMNS, rows), ...roleLines(view), ...divergenceLines(view)].join('\n')
+}
+
+function roleLines(view: ClusterView): readonly string[] {
+  return view.nodes.flatMap(({ name, role, roleDetail, error }) =>
+    error !== null || roleDetail === '' ? [] : [`node ${name} is ${role}: ${roleDetail}`],
+  )
 }
 
 /** What somebody should look at. */

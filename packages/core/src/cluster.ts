@@ -2,7 +2,7 @@
  * The composition root: the only file that knows every room. It wires them and hands out what applications hold.
  *
  * Order on opening: SQLite checked → data directory owned → listeners up (so that addresses are known) → leadership → the role
- * decides how databases are opened. Order on closing: nothing new is admitted → leadership given up → streams and channels
+ * decides how databases are opened. Order on closing: the office handed to another candidate, where there is one → nothing new is admitted → leadership given up → streams and channels
  * drained → readers closed → databases closed (log flushed, page checksums saved) → data directory given back.
  */
 import { randomBytes } from 'node:crypto'
@@ -189,6 +189,8 @@ export class Cluster implements AsyncDisposable {
   #grpcPort = 0
   #httpPort = 0
   #closing: Promise<void> | undefined
+  /** Closing has come to where the databases are closed as they are. */
+  #isEnding = false
 
   /** @internal Use `openCluster`. */
   constructor(options: ResolvedClusterOptions, directory: DataDirectory, environment: NodeEnvironment) {
@@ -538,6 +540,7 @@ export class Cluster implements AsyncDisposable {
       card: this.#card(),
       clusterId: this.#identity.clusterId ?? '',
       role: this.#leadership.role,
+      failure: this.#leadership.failure,
       primary: this.#leadership.primary(),
       databases: this.#engine.databases.map((database) => database.facts()),
       members: this.#membership.members.all(),
@@ -637,7 +640,7 @@ export class Cluster implements AsyncDisposable {
 
   async #leaveOffice(): Promise<void> {
     this.#replicaPositions.abandonWaits()
-    if (this.#closing !== undefined) return // the databases are closed as they are
+    if (this.#isEnding) return
     await this.#engine.leaveOffice(this.#leadership.notPrimary())
     for (const database of this.#engine.databases) this.#following.restart(database)
   }
@@ -777,6 +780,8 @@ export class Cluster implements AsyncDisposable {
 
   async #close(): Promise<void> {
     await this.#pruning.stop()
+    if (this.#isElectable) await this.#handoff.beforeClosing()
+    this.#isEnding = true
     await this.#leadership.close()
     this.#engine.abandonWaits()
     const handles = await Promise.allSettled(this.#handles.values())

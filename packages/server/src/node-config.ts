@@ -9,6 +9,7 @@
  * listen: { host: 127.0.0.1, grpcPort: 4201, httpPort: 4200 }
  * advertise: { grpc: "10.0.0.1:4201", http: "http://10.0.0.1:4200" }
  * voters: [gru-1, gru-2, fra-1]           # whose majority the await level "majority" speaks of; the same on every node
+ * peers: ["dns:fleet.internal:4201"]      # where a candidate finds others that it never met; also "host:port"
  * clusterKeyFile: ./cluster.key            # one secret, or two lines while it is rotated; else LITEFLEET_CLUSTER_KEY
  * interop: false
  * log: { retentionMs: 600000 }
@@ -39,6 +40,7 @@ export interface NodeConfig {
   readonly listen?: ClusterOptions['listen']
   readonly advertise?: ClusterOptions['advertise']
   readonly voters?: ClusterOptions['voters']
+  readonly peers?: ClusterOptions['peers']
   /** File that holds the cluster key, or two keys on two lines. */
   readonly clusterKeyFile?: string | undefined
   readonly interop?: boolean | undefined
@@ -57,6 +59,7 @@ const KNOWN = [
   'listen',
   'advertise',
   'voters',
+  'peers',
   'clusterKeyFile',
   'interop',
   'log',
@@ -96,7 +99,11 @@ export function parseNodeConfig(text: string, where: string, directory: string):
     ...optional('advertise', section(given, 'advertise', ['grpc', 'http'], where)),
     ...optional(
       'voters',
-      mapped(given['voters'], (v) => voters(v, where)),
+      mapped(given['voters'], (v) => texts(v, where, 'voters', 'a list of names of nodes')),
+    ),
+    ...optional(
+      'peers',
+      mapped(given['peers'], (v) => texts(v, where, 'peers', 'a list of "host:port" and "dns:name:port"')),
     ),
     ...optional(
       'clusterKeyFile',
@@ -167,9 +174,9 @@ function lease(
   return { ...map, ...file('directory'), ...file('caFile') }
 }
 
-function voters(value: unknown, where: string): readonly string[] {
-  if (!Array.isArray(value)) return invalidValue(where, 'voters', value, 'a list of names of nodes')
-  return value.map((item: unknown, index) => requireText(item, where, `voters[${index}]`))
+function texts(value: unknown, where: string, key: string, accepted: string): readonly string[] {
+  if (!Array.isArray(value)) return invalidValue(where, key, value, accepted)
+  return value.map((item: unknown, index) => requireText(item, where, `${key}[${index}]`))
 }
 
 function databases(value: unknown, where: string, directory: string): readonly ConfiguredDatabase[] {

@@ -4,7 +4,14 @@
  * Promises: SIGTERM and SIGINT close the cluster once, however often they arrive, also while it is still opening; the databases
  * are closed cleanly, so that the next start trusts them; the answer comes after everything is closed.
  */
-import { type Cluster, ClusterError, type ClusterOptions, openCluster } from '@litefleet/core'
+import {
+  type Cluster,
+  ClusterError,
+  type ClusterOptions,
+  type DatabaseOptions,
+  isClusterError,
+  openCluster,
+} from '@litefleet/core'
 import { readClusterKeys } from './config-file.ts'
 import type { NodeConfig } from './node-config.ts'
 
@@ -17,17 +24,37 @@ export interface RunNodeOptions {
 }
 
 /** Runs a node until the signal. Rejects with `ClusterError` when it cannot open. */
-export async function runNode({ config, signal, onReady }: RunNodeOptions): Promise<void> {
+export async function runNode(options: RunNodeOptions): Promise<void> {
+  const { config, signal, onReady } = options
   await using cluster = await openCluster(toClusterOptions(config))
   for (const { name, migrations } of config.databases ?? []) {
     if (signal.aborted) return
-    await cluster.database(name, migrations === undefined ? {} : { migrations })
+    await openDatabase(cluster, name, migrations === undefined ? {} : { migrations }, options)
   }
   if (signal.aborted) return
   onReady?.(cluster)
   await new Promise<void>((resolve) => {
     signal.addEventListener('abort', () => resolve(), { once: true })
   })
+}
+
+/** Where an election decides, nodes wait for each other for as long as it takes: one that gave up could not be asked by the others. */
+async function openDatabase(
+  cluster: Cluster,
+  name: string,
+  options: DatabaseOptions,
+  { config, signal }: RunNodeOptions,
+): Promise<void> {
+  for (;;) {
+    try {
+      await cluster.database(name, options)
+      return
+    } catch (error) {
+      const isWaiting = isClusterError(error, 'NO_PRIMARY') || isClusterError(error, 'WAIT_TIMEOUT')
+      if (!isWaiting || config.lease?.kind === 'static') throw error
+      if (signal.aborted) return
+    }
+  }
 }
 
 /** Aborts on SIGTERM and SIGINT. */
@@ -39,7 +66,7 @@ export function stopSignal(): AbortSignal {
 
 /** What `openCluster` takes. Throws `INVALID_OPTION` when something it cannot do without is missing. */
 export function toClusterOptions(config: NodeConfig): ClusterOptions {
-  const { dataDir, lease, node, listen, advertise, voters, clusterKeyFile, interop, log, ledger } = config
+  const { dataDir, lease, node, listen, advertise, voters, peers, clusterKeyFile, interop, log, ledger } = config
   if (dataDir === undefined) {
     throw new ClusterError('INVALID_OPTION', 'the data directory is missing', {
       hint: 'Set dataDir, or pass --data-dir.',
@@ -57,6 +84,7 @@ export function toClusterOptions(config: NodeConfig): ClusterOptions {
     ...(listen === undefined ? {} : { listen }),
     ...(advertise === undefined ? {} : { advertise }),
     ...(voters === undefined ? {} : { voters }),
+    ...(peers === undefined ? {} : { peers }),
     ...(clusterKeyFile === undefined ? {} : { clusterKey: readClusterKeys(clusterKeyFile) }),
     ...(interop === undefined ? {} : { interop }),
     ...(log === undefined ? {} : { log }),

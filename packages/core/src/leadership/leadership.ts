@@ -95,6 +95,11 @@ export class Leadership {
     return this.#role
   }
 
+  /** What kept this node from the office when it tried last; `undefined` once somebody is in office. */
+  get failure(): unknown {
+    return this.#failure
+  }
+
   /** Whether a write may be admitted here now: in office, and the lease is held with margin. */
   get isPrimary(): boolean {
     return this.#role.kind === 'primary' && this.isInOffice

@@ -38,6 +38,7 @@ export interface HandoffParts {
 /** For how long everybody but the successor leaves the lease alone. */
 const HOLD_MS = 3_000
 const TELL_MS = 1_000
+const CLOSING_MS = 3_000
 const LOOK_EVERY_MS = 2
 const MEMBERS_MS = 50
 
@@ -82,6 +83,17 @@ export class Handoff {
   /** Has this node, which is the primary, give its office to another one. Throws NOT_PRIMARY, HANDOFF_FAILED. */
   async demote(deadlineMs: number): Promise<OfficeReply> {
     return { primary: (await this.#give(undefined, deadlineMs)).name }
+  }
+
+  /** A primary that is about to close gives its office to another candidate, if one is there; what keeps it from that keeps nobody waiting. */
+  async beforeClosing(): Promise<void> {
+    const { leadership, members, clock } = this.#parts
+    const hasCandidate = members
+      .all()
+      .slice(1)
+      .some(({ isCandidate }) => isCandidate)
+    if (!leadership.isPrimary || !hasCandidate) return
+    await this.#give(undefined, clock.monotonicMs() + CLOSING_MS).catch(() => undefined)
   }
 
   /** The primary said who follows. */

@@ -1,5 +1,6 @@
 /** Gathers what an operator wants to know of a node into plain data. */
 import type { DatabaseFacts } from '../engine/engine.ts'
+import { isClusterError } from '../errors/cluster-error.ts'
 import type { NodeRole, PrimaryInfo } from '../leadership/node-role.ts'
 import type { NodeCard } from '../peer/hello.ts'
 import type { DatabaseStatus, NodeStatus, ReplicaStatus } from '../peer/node-status.ts'
@@ -18,6 +19,8 @@ export interface StatusParts {
   readonly card: NodeCard
   readonly clusterId: string
   readonly role: NodeRole
+  /** What keeps this node from the office. */
+  readonly failure: unknown
   readonly primary: PrimaryInfo | undefined
   readonly databases: readonly DatabaseFacts[]
   readonly members: readonly Member[]
@@ -28,7 +31,7 @@ export interface StatusParts {
 }
 
 export function nodeStatus(parts: StatusParts): NodeStatus {
-  const { card, clusterId, role, primary, databases, members } = parts
+  const { card, clusterId, role, failure, primary, databases, members } = parts
   return {
     protocolVersion: PROTOCOL_VERSION,
     clusterId,
@@ -36,7 +39,7 @@ export function nodeStatus(parts: StatusParts): NodeStatus {
     nodeName: card.nodeName,
     region: card.region,
     role: role.kind,
-    roleDetail: role.kind === 'detached' ? role.reason : role.kind === 'handing-off' ? role.to : '',
+    roleDetail: roleDetail(role, failure),
     primary: primary === undefined ? undefined : cardOf(primary),
     databases: databases.map((facts) => databaseStatus(facts, parts)),
     members,
@@ -50,6 +53,13 @@ export function nodeStatus(parts: StatusParts): NodeStatus {
       platform: `${process.platform}-${process.arch}`,
     },
   }
+}
+
+function roleDetail(role: NodeRole, failure: unknown): string {
+  const why = isClusterError(failure) ? failure.summary : failure instanceof Error ? failure.message : ''
+  if (role.kind === 'detached') return why === '' ? role.reason : `${role.reason}: ${why}`
+  if (role.kind === 'candidate') return why
+  return role.kind === 'handing-off' ? role.to : ''
 }
 
 function databaseStatus(facts: DatabaseFacts, { standings, liteFs }: StatusParts): DatabaseStatus {

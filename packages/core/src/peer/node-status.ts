@@ -28,7 +28,7 @@ export interface NodeStatus {
   readonly nodeName: string
   readonly region: string
   readonly role: RoleName
-  /** Why the node is detached, or to whom it hands off; empty otherwise. */
+  /** Why the node is detached and what keeps it from office, or to whom it hands off; empty otherwise. */
   readonly roleDetail: string
   /** On the primary: itself. */
   readonly primary: NodeCard | undefined
