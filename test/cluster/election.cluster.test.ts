@@ -1,12 +1,13 @@
 /**
  * A fleet that elects its primary: whoever is in office dies, stops or stands still, and the fleet goes on without anybody's hand.
  *
- * Real: three nodes as processes; the lock of the operating system, or an etcd; SIGKILL and SIGSTOP.
+ * Real: three nodes as processes; the lock of the operating system, an etcd, or a Consul; SIGKILL and SIGSTOP.
  * What may be lost: a write that was acknowledged at a level below `all`. The tests write at `all`, so nothing is.
  */
 import path from 'node:path'
 import type { ClusterOptions } from '@litefleet/core'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { ConsulServer } from '../support/consul.ts'
 import { EtcdServer } from '../support/etcd.ts'
 import { ProcessCluster } from '../support/process-cluster.ts'
 
@@ -18,17 +19,25 @@ const TIMEOUT = { timeout: 60_000, interval: 20 }
 const INDEXES = [0, 1, 2]
 
 let cluster: ProcessCluster
-let etcd: EtcdServer | undefined
+let backend: EtcdServer | ConsulServer | undefined
 let lease: ClusterOptions['lease']
 let written = 0
 
 const KINDS = {
   host: () => ({ kind: 'host', directory: path.join(cluster.directory, 'lease') }) as const,
   etcd: async () => {
-    etcd = await EtcdServer.start()
+    const etcd = await EtcdServer.start()
+    backend = etcd
     return { kind: 'etcd', endpoints: [etcd.url], ttlMs: 3_000 } as const
   },
+  consul: async () => {
+    const consul = await ConsulServer.start()
+    backend = consul
+    return { kind: 'consul', url: `${consul.url}/fleet`, key: 'primary' } as const
+  },
 }
+/** Consul lets nobody wait for less than 10 s, and up to twice that. */
+const KILLS = { host: 2, etcd: 2, consul: 1 }
 
 describe.each(Object.entries(KINDS))('with the lease %s', (kind, leaseOf) => {
   beforeEach(async () => {
@@ -41,13 +50,13 @@ describe.each(Object.entries(KINDS))('with the lease %s', (kind, leaseOf) => {
   })
   afterEach(async () => {
     await cluster.close()
-    await etcd?.close()
-    etcd = undefined
+    await backend?.close()
+    backend = undefined
   })
 
   test('a primary that is killed is replaced, writes go on through every node, and the epoch grew', async () => {
     await writeThrough(...INDEXES)
-    for (let round = 0; round < 2; round++) {
+    for (let round = 0; round < KILLS[kind as keyof typeof KILLS]; round++) {
       await settled()
       const before = await cluster.primary.facts(NAME)
       const old = cluster.primaryIndex

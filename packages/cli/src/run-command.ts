@@ -18,6 +18,7 @@ interface RunFlags {
   readonly replicaOf?: string
   readonly hostLease?: string
   readonly etcd: readonly string[]
+  readonly consul?: string
   readonly candidate?: boolean
   readonly host?: string
   readonly httpPort?: number
@@ -44,6 +45,10 @@ export function addRunCommand(program: Command, terminal: Terminal): void {
     .option('--replica-of <url>', "URL of the primary's HTTP listener (static lease)")
     .option('--host-lease <dir>', 'elect the primary among the nodes of this machine that share the directory')
     .option('--etcd <url>', 'elect the primary through etcd; repeat for each endpoint', collect, [])
+    .option(
+      '--consul <url>',
+      'elect the primary through Consul: http(s)://host[:port][/prefix]; a token: FLY_CONSUL_URL or --config',
+    )
     .option('--no-candidate', 'with an election: this node never becomes the primary')
     .option('--host <address>', 'address to listen on; beyond loopback a cluster key is needed (default: 127.0.0.1)')
     .option(
@@ -117,15 +122,19 @@ export function configOfFlags(flags: RunFlags): NodeConfig {
 }
 
 /** At most one of the ways to know the primary. */
-function leaseOfFlags({ primary, replicaOf, hostLease, etcd, candidate }: RunFlags): NodeConfig['lease'] {
+function leaseOfFlags({ primary, replicaOf, hostLease, etcd, consul, candidate }: RunFlags): NodeConfig['lease'] {
   const elected = candidate === false ? { candidate } : {}
   const leases: NodeConfig['lease'][] = []
   if (primary === true) leases.push({ kind: 'static', primary: true })
   if (replicaOf !== undefined) leases.push({ kind: 'static', primary: { url: replicaOf } })
   if (hostLease !== undefined) leases.push({ kind: 'host', directory: hostLease, ...elected })
   if (etcd.length > 0) leases.push({ kind: 'etcd', endpoints: etcd, ...elected })
+  if (consul !== undefined) leases.push({ kind: 'consul', url: consul, ...elected })
   if (leases.length <= 1) return leases[0]
-  throw new ClusterError('INVALID_OPTION', '--primary, --replica-of, --host-lease and --etcd exclude each other')
+  throw new ClusterError(
+    'INVALID_OPTION',
+    '--primary, --replica-of, --host-lease, --etcd and --consul exclude each other',
+  )
 }
 
 function section(name: string, values: Readonly<Record<string, unknown>>): NodeConfig {

@@ -21,7 +21,13 @@ export type { FunctionContext } from './forward/function-table.ts'
 export type { NodeRole, PrimaryInfo } from './leadership/node-role.ts'
 export type { LogOptions } from './log/log-options.ts'
 export type { ClusterOptions, ClusterWarning } from './options/cluster-options.ts'
-export type { EtcdLeaseOptions, HostLeaseOptions, LeaseOptions, StaticLeaseOptions } from './options/lease-options.ts'
+export type {
+  ConsulLeaseOptions,
+  EtcdLeaseOptions,
+  HostLeaseOptions,
+  LeaseOptions,
+  StaticLeaseOptions,
+} from './options/lease-options.ts'
 export type { NodeStatus } from './peer/node-status.ts'
 export type { Position } from './position/position.ts'
 export type { InputSchema } from './procedure/input-schema.ts'

@@ -156,6 +156,8 @@ const LEASE_KEYS = [
   'username',
   'password',
   'caFile',
+  'url',
+  'lockDelayMs',
 ]
 
 /** Which keys belong to which kind is left to core. */

@@ -4,6 +4,7 @@
  *   <key>          who has it (lease-holder.ts); there while somebody has it
  *   <key>/epoch    the newest epoch, in decimal; stays
  *   <key>/office   the newest epoch whose holder took office, likewise
+ *   <key>/clusterid  which cluster the nodes are; written once
  *
  * Order of acquiring: look → a lease of etcd → one transaction that writes both keys, if nobody has the one and nobody wrote the other since.
  * So an epoch is durable at the majority of etcd with the acquisition, and none is given twice. It is one above the newest one, above the
@@ -18,11 +19,11 @@ import type { Clock } from '../base/clock.ts'
 import { ClusterError } from '../errors/cluster-error.ts'
 import { type Epoch, epoch, NO_EPOCH } from '../position/epoch.ts'
 import { EtcdClient, type EtcdEntry, type EtcdGrant, entryOf } from './etcd-client.ts'
-import { HeldEtcdLease } from './etcd-held-lease.ts'
-import { EtcdKeyWatch } from './etcd-key-watch.ts'
-import type { AcquireOutcome, AcquireRequest, Lease, LeaseObservation } from './lease.ts'
+import { KeyWatch } from './key-watch.ts'
+import type { AcquireOutcome, AcquireRequest, ClusterIdKey, Lease, LeaseObservation } from './lease.ts'
 import { formatLeaseHolder, type LeaseHolder, parseLeaseHolder, sameHolder } from './lease-holder.ts'
 import { LeaseTime, LeaseValidity } from './lease-time.ts'
+import { RenewedLease } from './renewed-lease.ts'
 
 export interface EtcdLeaseParts {
   /** `http://host:port` or `https://host:port`, tried in turn. */
@@ -44,6 +45,9 @@ export interface EtcdLeaseParts {
   readonly time?: LeaseTime | undefined
 }
 
+/** Parts of the time to live. */
+const RENEWALS = 3
+const RETRIES = 20
 const CALL_MS_MIN = 1_000
 const CALL_MS_MAX = 5_000
 /** Others may win and give back meanwhile. */
@@ -53,13 +57,14 @@ export class EtcdLease implements Lease {
   readonly kind = 'etcd'
   readonly isCandidate: boolean
   readonly ttlMs: number
+  readonly clusterId: ClusterIdKey
   readonly #parts: EtcdLeaseParts
   readonly #client: EtcdClient
   readonly #time: LeaseTime
-  readonly #watches = new Set<EtcdKeyWatch>()
+  readonly #watches = new Set<KeyWatch<EtcdEntry>>()
   readonly #closing = new AbortController()
   #acquiring: Promise<unknown> = Promise.resolve()
-  #held: { readonly lease: HeldEtcdLease; readonly self: LeaseHolder } | undefined
+  #held: { readonly lease: RenewedLease; readonly self: LeaseHolder } | undefined
 
   constructor(parts: EtcdLeaseParts) {
     this.#parts = parts
@@ -70,6 +75,10 @@ export class EtcdLease implements Lease {
     const { username, password, ca, clock, endpoints, key } = parts
     const route = (address: string): string => parts.route(address)
     this.#client = new EtcdClient({ endpoints, key, username, password, ca, clock, timeoutMs, route })
+    this.clusterId = {
+      read: async (signal) => (await this.#client.get(clusterIdKey(key), signal)).value,
+      found: (id, signal) => this.#foundCluster(id, signal),
+    }
   }
 
   acquire(request: AcquireRequest): Promise<AcquireOutcome> {
@@ -83,20 +92,13 @@ export class EtcdLease implements Lease {
   }
 
   observe(listener: (holder: LeaseHolder | undefined) => void): LeaseObservation {
-    const { clock, key } = this.#parts
     let told: LeaseHolder | undefined
     listener(undefined)
-    const watch = new EtcdKeyWatch({
-      client: this.#client,
-      key,
-      clock,
-      random: () => this.#parts.random(),
-      onEntry: ({ value }) => {
-        const holder = parseLeaseHolder(value ?? '')
-        if (sameHolder(told, holder)) return
-        told = holder
-        listener(holder)
-      },
+    const watch = this.#watchKey(({ value }) => {
+      const holder = parseLeaseHolder(value ?? '')
+      if (sameHolder(told, holder)) return
+      told = holder
+      listener(holder)
     })
     this.#watches.add(watch)
     const stop = (): void => {
@@ -179,26 +181,68 @@ export class EtcdLease implements Lease {
     id: string,
     createRevision: number,
     validity: LeaseValidity,
-  ): HeldEtcdLease {
+  ): RenewedLease {
     const { clock, key, ttlMs } = this.#parts
-    const lease = new HeldEtcdLease({
-      client: this.#client,
+    const client = this.#client
+    const lease = new RenewedLease({
+      ...terms,
       clock,
       time: this.#time,
       validity,
-      ...terms,
-      key,
-      officeKey: officeKey(key),
-      id,
-      ttlMs,
-      createRevision,
-      random: () => this.#parts.random(),
+      renewEveryMs: ttlMs / RENEWALS,
+      retryEveryMs: ttlMs / RETRIES,
+      keeping: {
+        renew: async (signal) => (await client.keepAlive(id, signal)) > 0,
+        recordOffice: async (signal) => {
+          const value = Buffer.from(String(terms.epoch))
+          const isOurs = {
+            result: 'EQUAL',
+            target: 'CREATE',
+            key: Buffer.from(key),
+            createRevision: String(createRevision),
+          }
+          const put = { requestPut: { key: Buffer.from(officeKey(key)), value } }
+          return (await client.txn({ compare: [isOurs], success: [put] }, signal)).succeeded
+        },
+        giveBack: () => client.revoke(id),
+        watch: (lose) =>
+          this.#watchKey((entry) => {
+            if (entry.createRevision === 0) lose('its key was deleted')
+            else if (entry.createRevision !== createRevision) lose('another node has it')
+          }),
+      },
       onEnd: () => {
         this.#held = undefined
       },
     })
     this.#held = { lease, self }
     return lease
+  }
+
+  #watchKey(onEntry: (entry: EtcdEntry) => void): KeyWatch<EtcdEntry> {
+    const { clock, key } = this.#parts
+    return new KeyWatch({
+      read: (signal) => this.#client.get(key, signal),
+      follow: ({ revision }, onChange, signal) => this.#client.watch(key, revision + 1, onChange, signal),
+      clock,
+      random: () => this.#parts.random(),
+      onEntry,
+    })
+  }
+
+  async #foundCluster(id: string, signal: AbortSignal): Promise<string> {
+    const key = Buffer.from(clusterIdKey(this.#parts.key))
+    const isNew = { result: 'EQUAL', target: 'CREATE', key, createRevision: '0' }
+    const { succeeded, header, responses } = await this.#client.txn(
+      {
+        compare: [isNew],
+        success: [{ requestPut: { key, value: Buffer.from(id) } }],
+        failure: [{ requestRange: { key } }],
+      },
+      signal,
+    )
+    const kept = entryOf(responses[0]?.responseRange ?? { header, kvs: [] }).value
+    return succeeded ? id : (kept ?? id)
   }
 
   #epochOf({ value }: EtcdEntry, key: string): Epoch {
@@ -220,6 +264,10 @@ function epochKey(key: string): string {
 
 function officeKey(key: string): string {
   return `${key}/office`
+}
+
+function clusterIdKey(key: string): string {
+  return `${key}/clusterid`
 }
 
 function takenBy({ value }: EtcdEntry): AcquireOutcome {

@@ -2,6 +2,7 @@
 import type { Clock } from '../base/clock.ts'
 import { ClusterError } from '../errors/cluster-error.ts'
 import type { Disk } from '../files/disk.ts'
+import { ConsulLease } from '../lease/consul-lease.ts'
 import { EtcdLease } from '../lease/etcd-lease.ts'
 import { HostLease } from '../lease/host-lease.ts'
 import type { EpochCounter, Lease } from '../lease/lease.ts'
@@ -33,6 +34,10 @@ export function createLease(parts: CreateLeaseParts): Lease {
       const { caFile, candidate, ...rest } = options
       const ca = caFile === undefined ? undefined : readCa(disk, caFile)
       return new EtcdLease({ ...rest, ca, isCandidate: candidate, clock, random, route: (to) => parts.route(to) })
+    }
+    case 'consul': {
+      const { candidate, kind: _kind, ...rest } = options
+      return new ConsulLease({ ...rest, isCandidate: candidate, clock, random, route: (to) => parts.route(to) })
     }
     default: {
       const probe = (url: string, signal: AbortSignal) => probePrimary(info, url, signal)

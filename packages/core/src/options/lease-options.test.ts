@@ -49,11 +49,44 @@ test('an etcd lease: defaults, whole seconds, several endpoints, a password from
   expect(resolve(ETCD, { LITEFLEET_ETCD_PASSWORD: 'p' })).toMatchObject({ password: undefined })
 })
 
+test('a consul lease: defaults, the prefix and the token in its URL, which may stand in the environment', () => {
+  expect(resolve({ kind: 'consul', url: 'http://10.0.0.1' })).toEqual({
+    kind: 'consul',
+    address: { origin: 'http://10.0.0.1:8500', prefix: '', token: undefined },
+    key: 'litefleet/primary',
+    ttlMs: 10_000,
+    lockDelayMs: 1_000,
+    candidate: true,
+  })
+  const env = { FLY_CONSUL_URL: 'https://:a%2Fsecret@consul.fly.example/app%20one/x/' }
+  expect(resolve({ kind: 'consul', key: 'k', ttlMs: 15_000, lockDelayMs: 0 }, env)).toMatchObject({
+    address: { origin: 'https://consul.fly.example', prefix: 'app one/x', token: 'a/secret' },
+    key: 'k',
+    ttlMs: 15_000,
+    lockDelayMs: 0,
+  })
+})
+
+test('on Fly.io only machines of the primary region are candidates, unless told otherwise', () => {
+  const lease = { kind: 'host', directory: '/x' }
+  expect(resolve(lease, { FLY_REGION: 'gru', PRIMARY_REGION: 'gru' })).toMatchObject({ candidate: true })
+  expect(resolve(lease, { FLY_REGION: 'lhr', PRIMARY_REGION: 'gru' })).toMatchObject({ candidate: false })
+  expect(resolve(lease, { FLY_REGION: 'lhr' })).toMatchObject({ candidate: true })
+  expect(resolve({ ...lease, candidate: true }, { FLY_REGION: 'lhr', PRIMARY_REGION: 'gru' })).toMatchObject({
+    candidate: true,
+  })
+})
+
 test.each([
   [{}, /"lease" is .*[^]*kind: "host"/],
   [{ kind: 'zookeeper' }, /"lease" is/],
   [{ kind: 'static', primary: { url: 'host:1' } }, /"lease.primary"/],
   [{ kind: 'static', primary: true, directory: 'x' }, /unknown option "directory"/],
+  [{ kind: 'consul' }, /"lease.url"[^]*FLY_CONSUL_URL/],
+  [{ kind: 'consul', url: 'ftp://:secret@x' }, /^(?![^]*secret)[^]*"lease.url"/],
+  [{ kind: 'consul', url: 'http://x', ttlMs: 9_000 }, /"lease.ttlMs"[^]*10000/],
+  [{ kind: 'consul', url: 'http://x', lockDelayMs: -1 }, /"lease.lockDelayMs"/],
+  [{ kind: 'consul', url: 'http://x', key: '/k' }, /"lease.key"/],
   [{ kind: 'host' }, /"lease.directory" is undefined/],
   [{ kind: 'host', directory: '' }, /"lease.directory"/],
   [{ kind: 'host', directroy: 'x' }, /unknown option "directroy"[^]*Did you mean "directory"/],

@@ -1,6 +1,7 @@
 /** The option `lease`: where leadership comes from. One kind for the whole cluster; docs/leadership.md says what each promises. */
 import path from 'node:path'
 import { invalidOption, rejectUnknownOptions } from '../errors/unknown-option.ts'
+import { type ConsulAddress, parseConsulUrl } from '../lease/consul-url.ts'
 
 /**
  * One node is the primary for ever: on it `primary: true`; on the others the URL of its HTTP listener, e.g. `http://10.0.0.1:4200`.
@@ -42,7 +43,26 @@ export interface EtcdLeaseOptions extends ElectedLeaseOptions {
   readonly caFile?: string | undefined
 }
 
-export type LeaseOptions = StaticLeaseOptions | HostLeaseOptions | EtcdLeaseOptions
+/**
+ * Nodes on any number of machines elect the primary by a key in Consul, the same on which LiteFS nodes do; it is free when its holder did not renew its
+ * session in time.
+ */
+export interface ConsulLeaseOptions extends ElectedLeaseOptions {
+  readonly kind: 'consul'
+  /**
+   * `http(s)://[:token@]host[:port][/prefix]`; the prefix stands before all keys. Default: the environment variable `FLY_CONSUL_URL`, which Fly.io
+   * sets.
+   */
+  readonly url?: string | undefined
+  /** Below the prefix; the same for all nodes of the cluster, and no other cluster's. Keys below it are used as well. Default: `litefleet/primary`. */
+  readonly key?: string | undefined
+  /** Time after which a primary that Consul does not hear of is replaced, in ms: 10,000 … 600,000. Consul may take twice as long. Default: 10,000. */
+  readonly ttlMs?: number | undefined
+  /** For how long nobody may follow a primary that died, in ms: 0 … 60,000. Default: 1,000. */
+  readonly lockDelayMs?: number | undefined
+}
+
+export type LeaseOptions = StaticLeaseOptions | HostLeaseOptions | EtcdLeaseOptions | ConsulLeaseOptions
 
 export interface ResolvedHostLease {
   readonly kind: 'host'
@@ -61,15 +81,29 @@ export interface ResolvedEtcdLease {
   readonly candidate: boolean
 }
 
-export type ResolvedLease = StaticLeaseOptions | ResolvedHostLease | ResolvedEtcdLease
+export interface ResolvedConsulLease {
+  readonly kind: 'consul'
+  readonly address: ConsulAddress
+  readonly key: string
+  readonly ttlMs: number
+  readonly lockDelayMs: number
+  readonly candidate: boolean
+}
+
+export type ResolvedLease = StaticLeaseOptions | ResolvedHostLease | ResolvedEtcdLease | ResolvedConsulLease
 
 const WHERE = 'openCluster'
 const ENDPOINTS_MAX = 16
 const KEY_LENGTH_MAX = 512
-const ETCD_KEY = 'litefleet/primary'
+const DEFAULT_KEY = 'litefleet/primary'
 const ETCD_TTL_MS = 10_000
 const ETCD_TTL_MS_MIN = 2_000
 const ETCD_TTL_MS_MAX = 600_000
+/** Consul's own bounds are wider above, and 10 s below. */
+const CONSUL_TTL_MS = 10_000
+const CONSUL_TTL_MS_MAX = 600_000
+const LOCK_DELAY_MS = 1_000
+const LOCK_DELAY_MS_MAX = 60_000
 
 /** Throws `INVALID_OPTION`. */
 export function resolveLease(lease: LeaseOptions | undefined, env: NodeJS.ProcessEnv): ResolvedLease {
@@ -80,12 +114,14 @@ export function resolveLease(lease: LeaseOptions | undefined, env: NodeJS.Proces
       return resolveHost(lease, env)
     case 'etcd':
       return resolveEtcd(lease, env)
+    case 'consul':
+      return resolveConsul(lease, env)
     default:
       return invalidOption(
         WHERE,
         'lease',
         lease,
-        '{ kind: "static", primary: true }, { kind: "static", primary: { url } }, { kind: "host", directory } or { kind: "etcd", endpoints }',
+        '{ kind: "static", primary: true }, { kind: "static", primary: { url } }, { kind: "host", directory }, { kind: "etcd", endpoints } or { kind: "consul", url }',
       )
   }
 }
@@ -117,24 +153,15 @@ function resolveHost(lease: HostLeaseOptions, env: NodeJS.ProcessEnv): ResolvedH
 function resolveEtcd(lease: EtcdLeaseOptions, env: NodeJS.ProcessEnv): ResolvedEtcdLease {
   const known = ['kind', 'endpoints', 'key', 'ttlMs', 'username', 'password', 'caFile', 'candidate']
   rejectUnknownOptions(lease, known, `${WHERE}: lease`)
-  const { endpoints, key = ETCD_KEY, ttlMs = ETCD_TTL_MS, username, caFile } = lease
+  const { endpoints, key = DEFAULT_KEY, ttlMs = ETCD_TTL_MS, username, caFile } = lease
   const isList = Array.isArray(endpoints) && endpoints.length >= 1 && endpoints.length <= ENDPOINTS_MAX
   if (!isList) invalidOption(WHERE, 'lease.endpoints', endpoints, `a list of 1 … ${ENDPOINTS_MAX} URLs of etcd`)
   for (const [i, endpoint] of endpoints.entries()) {
     if (typeof endpoint !== 'string' || !/^https?:\/\/(\[[0-9a-f:.%]+\]|[^/:@\s]+):\d{1,5}\/?$/i.test(endpoint))
       invalidOption(WHERE, `lease.endpoints[${i}]`, endpoint, '"http://host:port" or "https://host:port"')
   }
-  if (typeof key !== 'string' || !/^[^\s/]([^\s]*[^\s/])?$/.test(key) || key.length > KEY_LENGTH_MAX) {
-    invalidOption(
-      WHERE,
-      'lease.key',
-      key,
-      `1 … ${KEY_LENGTH_MAX} characters without white space, no slash at either end`,
-    )
-  }
-  if (!Number.isSafeInteger(ttlMs) || ttlMs < ETCD_TTL_MS_MIN || ttlMs > ETCD_TTL_MS_MAX) {
-    invalidOption(WHERE, 'lease.ttlMs', ttlMs, `an integer ${ETCD_TTL_MS_MIN} … ${ETCD_TTL_MS_MAX}`)
-  }
+  requireKey(key)
+  requireWithin('lease.ttlMs', ttlMs, ETCD_TTL_MS_MIN, ETCD_TTL_MS_MAX)
   const password = lease.password ?? (username === undefined ? undefined : env['LITEFLEET_ETCD_PASSWORD'])
   requireUser(username, password)
   if (caFile !== undefined && (typeof caFile !== 'string' || caFile === '')) {
@@ -153,6 +180,36 @@ function resolveEtcd(lease: EtcdLeaseOptions, env: NodeJS.ProcessEnv): ResolvedE
     caFile,
     candidate: candidate(lease, env),
   }
+}
+
+function resolveConsul(lease: ConsulLeaseOptions, env: NodeJS.ProcessEnv): ResolvedConsulLease {
+  const known = ['kind', 'url', 'key', 'ttlMs', 'lockDelayMs', 'candidate']
+  rejectUnknownOptions(lease, known, `${WHERE}: lease`)
+  const { key = DEFAULT_KEY, ttlMs = CONSUL_TTL_MS, lockDelayMs = LOCK_DELAY_MS } = lease
+  const url = lease.url ?? env['FLY_CONSUL_URL']
+  if (url === undefined)
+    invalidOption(
+      WHERE,
+      'lease.url',
+      url,
+      'the URL of Consul, which may stand in the environment variable FLY_CONSUL_URL instead',
+    )
+  requireKey(key)
+  requireWithin('lease.ttlMs', ttlMs, CONSUL_TTL_MS, CONSUL_TTL_MS_MAX)
+  requireWithin('lease.lockDelayMs', lockDelayMs, 0, LOCK_DELAY_MS_MAX)
+  const address = parseConsulUrl(url, WHERE, 'lease.url')
+  return { kind: 'consul', address, key, ttlMs, lockDelayMs, candidate: candidate(lease, env) }
+}
+
+function requireKey(key: unknown): void {
+  if (typeof key === 'string' && /^[^\s/]([^\s]*[^\s/])?$/.test(key) && key.length <= KEY_LENGTH_MAX) return
+  const accepted = `1 … ${KEY_LENGTH_MAX} characters without white space, no slash at either end`
+  invalidOption(WHERE, 'lease.key', key, accepted)
+}
+
+function requireWithin(option: string, value: number, min: number, max: number): void {
+  if (Number.isSafeInteger(value) && value >= min && value <= max) return
+  invalidOption(WHERE, option, value, `an integer ${min} … ${max}`)
 }
 
 /** The password itself stays out of every message. */

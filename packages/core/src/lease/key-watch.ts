@@ -1,27 +1,33 @@
 /**
- * One key of etcd as it is now, kept up to date: read, then watched from that revision on; from the beginning when either fails.
+ * One key of a backend as it is now, kept up to date: read, then followed from that revision on; from the beginning when either fails.
  *
- * Promises: entries are told in the order of their revisions, each change once; what is known stays while etcd cannot be reached.
+ * Promises: entries are told in the order of their revisions, each change once; what is known stays while the backend cannot be reached.
  * Bound: one read of `refresh` is under way at a time; waits between attempts grow to `RETRY_MS_MAX`.
  */
 import type { Clock } from '../base/clock.ts'
 import { RunLoop } from '../base/run-loop.ts'
-import type { EtcdClient, EtcdEntry } from './etcd-client.ts'
 
-export interface KeyWatchParts {
-  readonly client: EtcdClient
-  readonly key: string
+/** A key at a revision of its backend, which grows with every change of it. */
+export interface KeyEntry {
+  readonly revision: number
+}
+
+export interface KeyWatchParts<Entry extends KeyEntry> {
+  /** Rejects when the backend cannot be reached. */
+  read(signal: AbortSignal): Promise<Entry>
+  /** Tells each change after the entry. Rejects when it ends, and with the signal. */
+  follow(after: Entry, onChange: (entry: Entry) => void, signal: AbortSignal): Promise<never>
   readonly clock: Clock
   random(): number
   /** Called for every read and every change; the same entry may be told again. */
-  onEntry(entry: EtcdEntry): void
+  onEntry(entry: Entry): void
 }
 
 const RETRY_MS_MIN = 100
 const RETRY_MS_MAX = 2_000
 
-export class EtcdKeyWatch {
-  readonly #parts: KeyWatchParts
+export class KeyWatch<Entry extends KeyEntry> {
+  readonly #parts: KeyWatchParts<Entry>
   readonly #loop: RunLoop
   readonly #stopped = new AbortController()
   #revision = 0
@@ -29,22 +35,21 @@ export class EtcdKeyWatch {
   #attempt = 0
   #isRefreshing = false
 
-  constructor(parts: KeyWatchParts) {
+  constructor(parts: KeyWatchParts<Entry>) {
     this.#parts = parts
-    const { client, key, clock } = parts
     this.#loop = new RunLoop({
-      clock,
+      clock: parts.clock,
       minDelayMs: RETRY_MS_MIN,
       maxDelayMs: RETRY_MS_MAX,
       random: () => parts.random(),
       task: async (signal, progress) => {
         this.#attempt++
-        const entry = await client.get(key, signal)
+        const entry = await parts.read(signal)
         progress()
-        // Also when it is older than what was known: an etcd that was restored from a backup has earlier revisions.
+        // Also when it is older than what was known: a backend that was restored from a backup has earlier revisions.
         this.#revision = entry.revision
         this.#tell(entry)
-        await client.watch(key, entry.revision + 1, (change) => this.#changed(change), signal)
+        await parts.follow(entry, (change) => this.#changed(change), signal)
       },
     })
     this.#loop.start()
@@ -53,11 +58,10 @@ export class EtcdKeyWatch {
   /** Reads now. What cannot be read is told by the next attempt. */
   refresh(): void {
     if (this.#isRefreshing || this.#stopped.signal.aborted) return
-    const { client, key } = this.#parts
     const attempt = this.#attempt
     this.#isRefreshing = true
-    client
-      .get(key, this.#stopped.signal)
+    this.#parts
+      .read(this.#stopped.signal)
       .then(
         (entry) => {
           if (attempt === this.#attempt && entry.revision >= this.#revision) this.#changed(entry)
@@ -75,14 +79,14 @@ export class EtcdKeyWatch {
     await this.#loop.stop()
   }
 
-  #changed(entry: EtcdEntry): void {
+  #changed(entry: Entry): void {
     // A read may have told it before the watch does.
     if (entry.revision <= this.#revision) return
     this.#revision = entry.revision
     this.#tell(entry)
   }
 
-  #tell(entry: EtcdEntry): void {
+  #tell(entry: Entry): void {
     if (!this.#stopped.signal.aborted) this.#parts.onEntry(entry)
   }
 }

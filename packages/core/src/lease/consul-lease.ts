@@ -1,0 +1,279 @@
+/**
+ * The lease in Consul, on the keys and with the session that LiteFS 0.5.14 has, so that both may stand in one election.
+ *
+ *   <prefix>/<key>            who has it (lease-holder.ts): locked by the holder's session, gone or empty when nobody has it
+ *   <prefix>/<key>/clusterid  which cluster the nodes are; written once
+ *   <prefix>/<key>/epoch      the newest epoch, in decimal; stays. LiteFS knows nothing of it
+ *   <prefix>/<key>/office     the newest epoch whose holder took office, likewise
+ *
+ * The session has the name `litefs`, no health checks, and takes its keys along when it ends. With a prefix it is bound to a node of the catalog
+ * named `<prefix>/litefs`, which is registered where it is missing.
+ * Order of acquiring: look, as LiteFS does, → session → one transaction that locks the key and writes the epoch, if nobody wrote that since. So no
+ * epoch is given twice. It is one above the newest one, above the index of the store and above what the candidate has seen.
+ * Relies on: Consul's clocks run at most as much faster than this node's as the margin of leadership allows for.
+ * Promises: a holder that dies is replaced after the time to live, which Consul may stretch to twice that, and the lock delay; a Consul that is
+ * away for less costs nothing, for longer the office.
+ * A LiteFS node in the election has no epochs: after its time in office `lastOffice` is the one before, and nobody can tell (design D12).
+ */
+import type { Clock } from '../base/clock.ts'
+import { ClusterError } from '../errors/cluster-error.ts'
+import { type Epoch, epoch, NO_EPOCH } from '../position/epoch.ts'
+import { ConsulClient, type ConsulEntry, type ConsulOperation } from './consul-client.ts'
+import type { ConsulAddress } from './consul-url.ts'
+import { KeyWatch } from './key-watch.ts'
+import type { AcquireOutcome, AcquireRequest, ClusterIdKey, Lease, LeaseObservation } from './lease.ts'
+import { formatLeaseHolder, type LeaseHolder, parseLeaseHolder, sameHolder } from './lease-holder.ts'
+import { LeaseTime, LeaseValidity } from './lease-time.ts'
+import { RenewedLease } from './renewed-lease.ts'
+
+export interface ConsulLeaseParts {
+  readonly address: ConsulAddress
+  /** Below the prefix. */
+  readonly key: string
+  /** Consul accepts 10 s and more. */
+  readonly ttlMs: number
+  /** For how long nobody may have the key after its holder died. */
+  readonly lockDelayMs: number
+  /** False: this node only watches. Default: true. */
+  readonly isCandidate?: boolean | undefined
+  readonly clock: Clock
+  random(): number
+  /** Where to connect for an address, both `host:port`. */
+  route(address: string): string
+  /** Default: of the clock and the machine. */
+  readonly time?: LeaseTime | undefined
+}
+
+const SESSION_NAME = 'litefs'
+const CALL_MS = 3_000
+/** LiteFS's: half the time to live, and every second after a renewal that failed. */
+const RENEWALS = 2
+const RETRY_MS = 1_000
+/** Others may win and give back meanwhile. */
+const TRIES_MAX = 3
+const PAUSE_MS_MIN = 20
+
+export class ConsulLease implements Lease {
+  readonly kind = 'consul'
+  readonly isCandidate: boolean
+  readonly ttlMs: number
+  readonly clusterId: ClusterIdKey
+  readonly #parts: ConsulLeaseParts
+  readonly #client: ConsulClient
+  readonly #key: string
+  readonly #time: LeaseTime
+  readonly #watches = new Set<KeyWatch<ConsulEntry>>()
+  readonly #closing = new AbortController()
+  #acquiring: Promise<unknown> = Promise.resolve()
+  #held: { readonly lease: RenewedLease; readonly self: LeaseHolder } | undefined
+  #hasNode = false
+
+  constructor(parts: ConsulLeaseParts) {
+    const { address, clock, key } = parts
+    this.#parts = parts
+    this.isCandidate = parts.isCandidate ?? true
+    this.ttlMs = parts.ttlMs
+    this.#key = address.prefix === '' ? key : `${address.prefix}/${key}`
+    this.#time = parts.time ?? new LeaseTime(clock)
+    this.#client = new ConsulClient({ address, clock, timeoutMs: CALL_MS, route: (to) => parts.route(to) })
+    this.clusterId = {
+      read: async (signal) => (await this.#client.get(this.#keyOf('clusterid'), signal)).value?.trim(),
+      found: (id, signal) => this.#foundCluster(id, signal),
+    }
+  }
+
+  acquire(request: AcquireRequest): Promise<AcquireOutcome> {
+    if (this.#held !== undefined) return Promise.resolve({ kind: 'taken', holder: this.#held.self })
+    if (this.#closing.signal.aborted) return Promise.resolve({ kind: 'taken', holder: undefined })
+    const signal = AbortSignal.any([request.signal, this.#closing.signal])
+    // One at a time: two of one node would be two nodes.
+    const attempt = this.#acquiring.then(() => this.#acquire({ ...request, signal }))
+    this.#acquiring = attempt.catch(() => undefined)
+    return attempt
+  }
+
+  observe(listener: (holder: LeaseHolder | undefined) => void): LeaseObservation {
+    let told: LeaseHolder | undefined
+    listener(undefined)
+    const watch = this.#watchKey(({ value }) => {
+      const holder = parseLeaseHolder(value ?? '')
+      if (sameHolder(told, holder)) return
+      told = holder
+      listener(holder)
+    })
+    this.#watches.add(watch)
+    const stop = (): void => {
+      this.#watches.delete(watch)
+      void watch.stop()
+    }
+    return { refresh: () => watch.refresh(), stop }
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort()
+    await this.#acquiring
+    await this.#held?.lease.release()
+    await Promise.all([...this.#watches].map((watch) => watch.stop()))
+    this.#watches.clear()
+  }
+
+  async #acquire({ self, epochAbove, signal }: AcquireRequest): Promise<AcquireOutcome> {
+    for (let tries = 0; tries < TRIES_MAX && !signal.aborted; tries++) {
+      if (this.#held !== undefined) return { kind: 'taken', holder: this.#held.self }
+      const found = await this.#client.get(this.#key, signal)
+      if (found.value !== undefined || !this.isCandidate) return takenBy(found)
+      const lastOffice = this.#epochIn(await this.#client.get(this.#keyOf('office'), signal), 'office')
+      const newest = await this.#client.get(this.#keyOf('epoch'), signal)
+      const next = epoch(Math.max(this.#epochIn(newest, 'epoch'), epochAbove, newest.revision) + 1)
+      const askedAt = this.#time.now()
+      const session = await this.#createSession(signal)
+      if (await this.#win(session, self, newest, next, signal)) {
+        const validity = new LeaseValidity(this.#time, this.ttlMs, askedAt)
+        return { kind: 'held', lease: this.#hold(self, { epoch: next, lastOffice }, session, validity) }
+      }
+      await this.#pause(signal)
+    }
+    return { kind: 'taken', holder: undefined }
+  }
+
+  /** Others were faster, or its holder died, and nobody may have it for the lock delay. */
+  #pause(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const end = (): void => {
+        timer.cancel()
+        signal.removeEventListener('abort', end)
+        resolve()
+      }
+      const timer = this.#parts.clock.setTimer(Math.max(PAUSE_MS_MIN, this.#parts.lockDelayMs / TRIES_MAX), end)
+      signal.addEventListener('abort', end, { once: true })
+      if (signal.aborted) end()
+    })
+  }
+
+  async #createSession(signal: AbortSignal): Promise<string> {
+    const { address, lockDelayMs } = this.#parts
+    const node = address.prefix === '' ? undefined : `${address.prefix}/litefs`
+    if (node !== undefined && !this.#hasNode) await this.#client.registerNode(node, signal)
+    this.#hasNode = true
+    return this.#client.createSession({ name: SESSION_NAME, node, ttlMs: this.ttlMs, lockDelayMs }, signal)
+  }
+
+  /** Gives the session up when it did not win, or nobody knows whether it did. */
+  async #win(
+    session: string,
+    self: LeaseHolder,
+    newest: ConsulEntry,
+    next: Epoch,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    let isWon = false
+    try {
+      const lock: ConsulOperation = {
+        KV: { Verb: 'lock', Key: this.#key, Value: encoded(formatLeaseHolder(self)), Session: session },
+      }
+      const count: ConsulOperation = {
+        KV: { Verb: 'cas', Key: this.#keyOf('epoch'), Value: encoded(String(next)), Index: newest.modifyIndex },
+      }
+      isWon = (await this.#client.txn([lock, count], signal)) && !signal.aborted
+      return isWon
+    } finally {
+      if (!isWon) await this.#giveBack(session).catch(() => undefined)
+    }
+  }
+
+  #hold(
+    self: LeaseHolder,
+    terms: { readonly epoch: Epoch; readonly lastOffice: Epoch },
+    session: string,
+    validity: LeaseValidity,
+  ): RenewedLease {
+    const client = this.#client
+    const lease = new RenewedLease({
+      ...terms,
+      clock: this.#parts.clock,
+      time: this.#time,
+      validity,
+      renewEveryMs: this.ttlMs / RENEWALS,
+      retryEveryMs: RETRY_MS,
+      keeping: {
+        renew: (signal) => client.renewSession(session, signal),
+        recordOffice: (signal) =>
+          client.txn(
+            [
+              { KV: { Verb: 'check-session', Key: this.#key, Session: session } },
+              { KV: { Verb: 'set', Key: this.#keyOf('office'), Value: encoded(String(terms.epoch)) } },
+            ],
+            signal,
+          ),
+        giveBack: () => this.#giveBack(session),
+        watch: (lose) =>
+          this.#watchKey((entry) => {
+            if (entry.session === session) return
+            lose(entry.value === undefined ? 'its key was deleted, or its session ended' : 'another node has it')
+          }),
+      },
+      onEnd: () => {
+        this.#held = undefined
+      },
+    })
+    this.#held = { lease, self }
+    return lease
+  }
+
+  /** Released first: a session that ends with its lock makes others wait for the lock delay. */
+  async #giveBack(session: string): Promise<void> {
+    await this.#client.release(this.#key, session).catch(() => undefined)
+    await this.#client.destroySession(session)
+  }
+
+  #watchKey(onEntry: (entry: ConsulEntry) => void): KeyWatch<ConsulEntry> {
+    return new KeyWatch({
+      read: (signal) => this.#client.get(this.#key, signal),
+      follow: (after, onChange, signal) => this.#follow(after, onChange, signal),
+      clock: this.#parts.clock,
+      random: () => this.#parts.random(),
+      onEntry,
+    })
+  }
+
+  /** Blocking queries, one after another. An index that goes backwards is another Consul's: everything is read anew. */
+  async #follow(after: ConsulEntry, onChange: (entry: ConsulEntry) => void, signal: AbortSignal): Promise<never> {
+    for (let { revision } = after; ; ) {
+      const entry = await this.#client.getAfter(this.#key, Math.max(1, revision), signal)
+      if (entry.revision < revision) throw new ClusterError('LEASE_UNAVAILABLE', 'Consul has lost its history')
+      revision = entry.revision
+      onChange(entry)
+    }
+  }
+
+  async #foundCluster(id: string, signal: AbortSignal): Promise<string> {
+    const Key = this.#keyOf('clusterid')
+    const isNew = await this.#client.txn([{ KV: { Verb: 'cas', Key, Value: encoded(id), Index: 0 } }], signal)
+    return isNew ? id : ((await this.#client.get(Key, signal)).value?.trim() ?? id)
+  }
+
+  #keyOf(name: 'clusterid' | 'epoch' | 'office'): string {
+    return `${this.#key}/${name}`
+  }
+
+  #epochIn({ value }: ConsulEntry, name: 'epoch' | 'office'): Epoch {
+    if (value === undefined) return NO_EPOCH
+    if (/^\d{1,16}$/.test(value)) return epoch(Number(value))
+    const key = this.#keyOf(name)
+    throw new ClusterError('CORRUPT_DATA', `Consul: the key "${key}" does not hold an epoch`, {
+      details: { key },
+      hint:
+        name === 'epoch'
+          ? 'Put a number into it that is larger than every epoch that `litefleet status` shows.'
+          : 'Delete it: then the next primary asks the other nodes what they have.',
+    })
+  }
+}
+
+function takenBy({ value }: ConsulEntry): AcquireOutcome {
+  return { kind: 'taken', holder: parseLeaseHolder(value ?? '') }
+}
+
+function encoded(text: string): string {
+  return Buffer.from(text).toString('base64')
+}
