@@ -14,12 +14,13 @@ import path from 'node:path'
 import { createHistogram } from 'node:perf_hooks'
 import { BankProcess } from './demo/bank-process.ts'
 import { type DemoOptions, parseDemoOptions, REGIONS, USAGE } from './demo/demo-options.ts'
+import { type FailoverReport, failOver, WritePauses } from './demo/failover.ts'
 import { findFaults } from './demo/final-check.ts'
 import { LagMeter } from './demo/lag-meter.ts'
 import { Ledger } from './demo/ledger.ts'
 import { CUSTOMERS, LoadGenerator } from './demo/load-generator.ts'
 import { LiveTable, type NodeRow } from './demo/live-table.ts'
-import type { ReportMessage } from './src/supervisor-messages.ts'
+import type { ReadyMessage, ReportMessage } from './src/supervisor-messages.ts'
 
 const SETTLE_TIMEOUT_MS = 10_000
 
@@ -41,7 +42,10 @@ class Demo {
   readonly #lag: LagMeter
   readonly #forwardMs = createHistogram()
   readonly #ledger = new Ledger(CUSTOMERS)
+  readonly #pauses = new WritePauses()
   readonly #interrupted: AbortSignal
+  /** The node that was killed on purpose. */
+  #away: BankProcess | undefined
 
   constructor(options: DemoOptions, directory: string, interrupted: AbortSignal) {
     this.#options = options
@@ -55,24 +59,32 @@ class Demo {
   /** Answers why it failed; `undefined` when all is well. */
   async run(): Promise<string | undefined> {
     await this.#startNodes()
+    const { failover, seconds: lastSecond } = this.#options
     const load = new LoadGenerator(
       this.#nodes.map((node, index) => ({ name: node.name, url: node.ready.url, isPrimary: index === 0 })),
       this.#ledger,
+      failover ? this.#pauses : undefined,
     )
     const startedMs = performance.now()
     load.start()
     const table = new LiveTable(process.stdout)
-    for (let second = 1; second <= this.#options.seconds; second++) {
+    let failing: Promise<FailoverReport> | undefined
+    for (let second = 1; second <= lastSecond; second++) {
       await this.#sleep(startedMs + second * 1000 - performance.now())
       if (this.#interrupted.aborted || this.#faultOfProcesses() !== undefined) break
       table.draw(second, this.#rows())
+      if (failover && second === Math.floor(lastSecond / 2)) {
+        failing = this.#failOver()
+        failing.catch(() => undefined) // told when it is awaited
+      }
     }
+    const failedOver = await failing
     await load.stop()
     const seconds = (performance.now() - startedMs) / 1000
     if (this.#interrupted.aborted) return 'interrupted'
     await this.#settle()
     const faults = this.#faultOfProcesses() ?? this.#faultsFound()
-    await this.#summarize(load, seconds, faults === undefined)
+    await this.#summarize(load, seconds, failedOver, faults === undefined)
     if (this.#options.keep && faults === undefined) await this.#stayUp()
     return faults
   }
@@ -86,18 +98,47 @@ class Demo {
   }
 
   async #startNodes(): Promise<void> {
+    const starting: Promise<BankProcess>[] = []
     for (const [index, view] of this.#views.entries()) {
       this.#interrupted.throwIfAborted()
-      const node = await BankProcess.start({
-        name: view.name,
-        dataDir: path.join(this.#directory, view.name),
-        primary: this.#nodes[0]?.ready.http,
-        onReport: (report) => this.#take(index, report),
-      })
-      this.#nodes.push(node)
-      const role = index === 0 ? 'primary' : 'replica'
-      console.log(`${view.name}: ${role}, process ${node.pid}, bank on ${node.ready.url}`)
+      const node = this.#start(index, this.#nodes[0]?.ready.http)
+      starting.push(node)
+      // Nobody takes office before a majority is there: they start together.
+      if (!this.#options.failover) this.#nodes.push(await node)
+      view.role = index === 0 && !this.#options.failover ? 'primary' : 'replica'
     }
+    if (this.#options.failover) this.#nodes.push(...(await Promise.all(starting)))
+    for (const [index, node] of this.#nodes.entries())
+      console.log(`${node.name}: ${this.#views[index]!.role}, process ${node.pid}, bank on ${node.ready.url}`)
+  }
+
+  #start(index: number, primary: string | undefined, addresses?: ReadyMessage): Promise<BankProcess> {
+    const { name } = this.#views[index]!
+    const voters = this.#views.map((view) => view.name)
+    return BankProcess.start({
+      name,
+      dataDir: path.join(this.#directory, name),
+      primary: this.#options.failover ? undefined : primary,
+      election: this.#options.failover ? { directory: path.join(this.#directory, 'lease'), voters } : undefined,
+      addresses,
+      onReport: (report) => this.#take(index, report),
+    })
+  }
+
+  async #failOver(): Promise<FailoverReport> {
+    const indexOf = (node: BankProcess): number => this.#nodes.indexOf(node)
+    return failOver({
+      pauses: this.#pauses,
+      primary: () => this.#nodes.find((node) => this.#views[indexOf(node)]?.role === 'primary'),
+      restart: async (node) => {
+        const index = indexOf(node)
+        this.#nodes[index] = await this.#start(index, undefined, node.ready)
+      },
+      killed: (node) => {
+        this.#away = node
+        this.#views[indexOf(node)]!.role = 'killed'
+      },
+    })
   }
 
   #take(index: number, { role, position, metrics }: ReportMessage): void {
@@ -106,7 +147,9 @@ class Demo {
     view.position = position
     view.writes += metrics.writes
     view.reads += metrics.reads
-    if (index === 0) {
+    if (this.#options.failover) {
+      for (const ms of metrics.writeMs) this.#forwardMs.record(Math.max(1, Math.round(ms * 1e6)))
+    } else if (index === 0) {
       this.#lag.primaryAdvanced(metrics.advances)
     } else {
       this.#lag.replicaAdvanced(view.name, metrics.advances)
@@ -118,7 +161,7 @@ class Demo {
     return this.#views.map((view, index) => {
       const { name, role, position, writes, reads } = view
       view.writes = view.reads = 0
-      const lagMs = index === 0 ? undefined : this.#lag.takeRecentMs(name)
+      const lagMs = index === 0 || this.#options.failover ? undefined : this.#lag.takeRecentMs(name)
       return { name, role, txid: position.slice(0, 16), lagMs, writesPerSecond: writes, readsPerSecond: reads }
     })
   }
@@ -134,7 +177,9 @@ class Demo {
   }
 
   #faultOfProcesses(): string | undefined {
-    return this.#nodes.map((node) => node.ended).find((ended) => ended !== undefined)
+    return this.#nodes
+      .map((node) => (node === this.#away ? undefined : node.ended))
+      .find((ended) => ended !== undefined)
   }
 
   #faultsFound(): string | undefined {
@@ -147,7 +192,12 @@ class Demo {
     return faults.length === 0 ? undefined : faults.join('; ')
   }
 
-  async #summarize(load: LoadGenerator, seconds: number, ok: boolean): Promise<void> {
+  async #summarize(
+    load: LoadGenerator,
+    seconds: number,
+    failover: FailoverReport | undefined,
+    ok: boolean,
+  ): Promise<void> {
     const forwardMs = { p50: percentileMs(this.#forwardMs, 50), p99: percentileMs(this.#forwardMs, 99) }
     const lagMs = { p50: round(this.#lag.percentileMs(50)), p99: round(this.#lag.percentileMs(99)) }
     const summary = {
@@ -160,6 +210,7 @@ class Demo {
       readsPerSecond: Math.round(load.reads / seconds),
       forwardMs,
       lagMs,
+      ...(failover === undefined ? {} : { failover: { ...failover, repeats: load.repeats } }),
       nodes: this.#views.map(({ name, role, position }) => {
         const [txid, checksum] = position.split('/')
         return { name, role, txid, checksum }
@@ -173,9 +224,18 @@ class Demo {
     )
     console.log(`throughput       ${summary.writesPerSecond} writes/s, ${summary.readsPerSecond} reads/s`)
     console.log(`forward latency  p50 ${forwardMs.p50} ms, p99 ${forwardMs.p99} ms`)
-    console.log(`lag              p50 ${lagMs.p50} ms, p99 ${lagMs.p99} ms`)
+    if (failover === undefined) console.log(`lag              p50 ${lagMs.p50} ms, p99 ${lagMs.p99} ms`)
     for (const node of summary.nodes)
       console.log(`${node.name.padEnd(4)} ${node.role.padEnd(8)} TXID ${node.txid} checksum ${node.checksum}`)
+    if (failover !== undefined) {
+      const { killed, successor, pauseMs, slowestMs } = failover
+      console.log(`failover         ${killed} was killed, ${successor} took office, ${killed} came back as a replica`)
+      console.log(
+        `pause            no write was answered for ${Math.round(pauseMs)} ms; the slowest took ${Math.round(slowestMs)} ms; ` +
+          `${load.repeats} were sent again`,
+      )
+      console.log(`acknowledged     ${this.#ledger.accepted} at majority, ${ok ? 'none' : 'see below what'} lost`)
+    }
     if (this.#options.json !== undefined) await writeFile(this.#options.json, `${JSON.stringify(summary, null, 2)}\n`)
   }
 

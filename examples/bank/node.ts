@@ -4,7 +4,9 @@
  *   node examples/bank/node.ts --name gru --data ./data/gru --port 9001 --http-port 4101
  *   node examples/bank/node.ts --name lhr --data ./data/lhr --port 9002 --primary http://127.0.0.1:4101
  *
- * Without `--primary` the node is the primary. It ends on SIGTERM or SIGINT, and when it was started by a supervisor, on the
+ *   node examples/bank/node.ts --name lhr --data ./data/lhr --host-lease ./data/lease --voters gru,lhr,nrt
+ *
+ * Without `--primary` and `--host-lease` the node is the primary. It ends on SIGTERM or SIGINT, and when it was started by a supervisor, on the
  * end of that process too, so that no node outlives the demo that started it.
  */
 import { parseArgs } from 'node:util'
@@ -17,6 +19,8 @@ import type { SupervisorMessage } from './src/supervisor-messages.ts'
 
 /** How often a supervised node reports, in ms. */
 const REPORT_MS = 200
+/** Longer than an election takes, so that callers wait for the next primary instead of an error. */
+const MAJORITY_TIMEOUT_MS = 20_000
 
 const { values: flags } = parseArgs({
   options: {
@@ -32,6 +36,10 @@ const { values: flags } = parseArgs({
     'advertise-host': { type: 'string' },
     /** URL of the primary's cluster listener (its `--http-port`). */
     primary: { type: 'string' },
+    /** Instead: directory of a lease by which the nodes of this machine elect their primary. */
+    'host-lease': { type: 'string' },
+    /** Names of the nodes whose majority must have a transfer before it is answered, separated by commas. Default: none, and nobody is waited for. */
+    voters: { type: 'string' },
   },
 })
 
@@ -48,11 +56,16 @@ function tell(message: SupervisorMessage): void {
 }
 
 function clusterOptions(): ClusterOptions {
+  const { 'host-lease': directory, voters } = flags
   const { 'advertise-host': advertiseHost, 'grpc-port': grpcPort, 'http-port': httpPort } = flags
   return {
     dataDir: flags.data,
     node: { name: flags.name, region: flags.region ?? flags.name },
-    lease: { kind: 'static', primary: flags.primary === undefined ? true : { url: flags.primary } },
+    lease:
+      directory === undefined
+        ? { kind: 'static', primary: flags.primary === undefined ? true : { url: flags.primary } }
+        : { kind: 'host', directory },
+    ...(voters === undefined ? {} : { voters: voters.split(',') }),
     listen: { host: flags.host, grpcPort: Number(grpcPort), httpPort: Number(httpPort) },
     ...(advertiseHost === undefined
       ? {}
@@ -67,16 +80,19 @@ async function serve(cluster: Cluster): Promise<void> {
   if (bank === undefined) return
   const metrics = new BankMetrics()
   if (supervised) bank.database.onAdvance((position) => metrics.advanced(position))
-  const api = createHttpApi({ bank, metrics, status: () => cluster.status() })
+  const write = flags.voters === undefined ? {} : ({ await: 'majority', timeoutMs: MAJORITY_TIMEOUT_MS } as const)
+  const api = createHttpApi({ bank, metrics, write, status: () => cluster.status() })
   const url = await api.listen({ host: flags.host, port: Number(flags.port) })
 
   const { grpc, http } = cluster.addresses
   tell({ kind: 'ready', url, grpc, http, databasePath: bank.database.path })
   if (!supervised) console.log(`${flags.name}: bank on ${url}, cluster on ${http} and ${grpc}, ${cluster.role.kind}`)
-  const reports = setInterval(() => {
+  const report = (): void => {
     const position = formatPosition(bank.database.position)
     tell({ kind: 'report', role: cluster.role.kind, position, metrics: metrics.take() })
-  }, REPORT_MS)
+  }
+  const reports = setInterval(report, REPORT_MS)
+  cluster.onRole(report)
 
   await stopped
   clearInterval(reports)

@@ -17,8 +17,12 @@ const ERROR_LINES_MAX = 40
 export interface BankProcessOptions {
   readonly name: string
   readonly dataDir: string
-  /** URL of the primary's cluster listener; `undefined` on the primary. */
+  /** URL of the primary's cluster listener; `undefined` on the primary, and with an election. */
   readonly primary: string | undefined
+  /** An election, and who has a vote in it. */
+  readonly election?: { readonly directory: string; readonly voters: readonly string[] } | undefined
+  /** Of a node that ran before: it is found where it was. */
+  readonly addresses?: ReadyMessage | undefined
   onReport(report: ReportMessage): void
 }
 
@@ -32,6 +36,14 @@ export class BankProcess {
     this.name = options.name
     const args = ['--name', options.name, '--data', options.dataDir]
     if (options.primary !== undefined) args.push('--primary', options.primary)
+    const { election, addresses } = options
+    if (election !== undefined) args.push('--host-lease', election.directory, '--voters', election.voters.join(','))
+    if (addresses !== undefined) {
+      const [port, grpc, http] = [addresses.url, `http://${addresses.grpc}`, addresses.http].map(
+        (url) => new URL(url).port,
+      )
+      args.push('--port', port!, '--grpc-port', grpc!, '--http-port', http!)
+    }
     this.#child = fork(PROGRAM, args, { stdio: ['ignore', 'ignore', 'pipe', 'ipc'] })
     this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => this.#keepErrors(text))
     this.#child.on('message', (message: SupervisorMessage) => {

@@ -5,6 +5,7 @@ import path from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { INSERT_TRANSFER } from '../src/sql.ts'
 import { parseDemoOptions } from './demo-options.ts'
+import { WritePauses } from './failover.ts'
 import { findFaults } from './final-check.ts'
 import { LagMeter } from './lag-meter.ts'
 import { Ledger } from './ledger.ts'
@@ -12,12 +13,21 @@ import { LiveTable } from './live-table.ts'
 
 describe('flags', () => {
   test('no flag means three nodes for fifteen seconds', () => {
-    expect(parseDemoOptions([])).toEqual({ seconds: 15, nodes: 3, keep: false, json: undefined })
+    expect(parseDemoOptions([])).toEqual({ seconds: 15, nodes: 3, failover: false, keep: false, json: undefined })
   })
 
   test('flags are taken, also after the dashes pnpm passes on', () => {
     const given = ['--', '--seconds', '5', '--nodes', '2', '--keep', '--json', 'x.json']
-    expect(parseDemoOptions(given)).toEqual({ seconds: 5, nodes: 2, keep: true, json: 'x.json' })
+    expect(parseDemoOptions(given)).toEqual({ seconds: 5, nodes: 2, failover: false, keep: true, json: 'x.json' })
+  })
+
+  test('a failover needs a majority without the one that is killed, and some time', () => {
+    expect(parseDemoOptions(['--failover'])).toMatchObject({ failover: true, nodes: 3 })
+    for (const few of [
+      ['--nodes', '2'],
+      ['--seconds', '3'],
+    ])
+      expect(() => parseDemoOptions(['--failover', ...few])).toThrow()
   })
 
   test.each([['--seconds', '0'], ['--nodes', '1'], ['--nodes', '99'], ['--seconds', '1e2'], ['--colour'], ['extra']])(
@@ -26,6 +36,18 @@ describe('flags', () => {
       expect(() => parseDemoOptions(given)).toThrow()
     },
   )
+})
+
+describe('pauses of writes', () => {
+  test('counted from the kill on, between answers; what was slow before does not count', () => {
+    const pauses = new WritePauses()
+    pauses.answered(0, 900)
+    pauses.killed(1_000)
+    pauses.answered(990, 1_005)
+    pauses.answered(995, 1_305)
+    pauses.answered(1_300, 1_310)
+    expect([pauses.pauseMs, pauses.slowestMs]).toEqual([300, 310])
+  })
 })
 
 describe('lag', () => {

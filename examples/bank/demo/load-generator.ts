@@ -3,16 +3,23 @@
  *
  * Most clients talk to replicas, because finding the primary is the cluster's business and not theirs. Two of three requests
  * write; two of three writes are debits, so that the balances sink to their limits and the trigger has something to refuse.
+ *
+ * With `pauses` nodes may go away: each write has an idempotency key, and is sent again, to the next node, until somebody says what became of it.
  */
+import { randomUUID } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Pool } from 'undici'
 import { type Transfer, type TransferKind } from '../src/transfer.ts'
+import type { WritePauses } from './failover.ts'
 import type { Ledger } from './ledger.ts'
 
 export const CUSTOMERS = [1, 2, 3, 4, 5] as const
 
 const CLIENTS_AT_PRIMARY = 4
 const CLIENTS_AT_REPLICA = 12
-const REQUEST_TIMEOUT_MS = 10_000
+const REQUEST_TIMEOUT_MS = 30_000
+const RETRY_MS = 20
+const TRIES_MAX = 500
 
 export interface Target {
   readonly name: string
@@ -22,14 +29,17 @@ export interface Target {
 
 export class LoadGenerator {
   readonly #ledger: Ledger
+  readonly #pauses: WritePauses | undefined
   readonly #pools: readonly { readonly target: Target; readonly pool: Pool; readonly clients: number }[]
   #stopped = false
   #acceptedAtReplicas = 0
   #reads = 0
+  #repeats = 0
   #running: Promise<unknown> = Promise.resolve()
 
-  constructor(targets: readonly Target[], ledger: Ledger) {
+  constructor(targets: readonly Target[], ledger: Ledger, pauses?: WritePauses) {
     this.#ledger = ledger
+    this.#pauses = pauses
     this.#pools = targets.map((target) => {
       const clients = target.isPrimary ? CLIENTS_AT_PRIMARY : CLIENTS_AT_REPLICA
       const timeouts = { headersTimeout: REQUEST_TIMEOUT_MS, bodyTimeout: REQUEST_TIMEOUT_MS }
@@ -40,6 +50,11 @@ export class LoadGenerator {
   /** Accepted writes that had to be forwarded. */
   get acceptedAtReplicas(): number {
     return this.#acceptedAtReplicas
+  }
+
+  /** Writes that were sent once more. */
+  get repeats(): number {
+    return this.#repeats
   }
 
   get reads(): number {
@@ -66,22 +81,18 @@ export class LoadGenerator {
         if (Math.random() < 2 / 3) await this.#write(target, pool)
         else await this.#readStatement(target, pool)
       } catch (error) {
-        this.#ledger.problem(`${target.name}: ${error instanceof Error ? error.message : String(error)}`)
+        if (this.#pauses === undefined)
+          this.#ledger.problem(`${target.name}: ${error instanceof Error ? error.message : String(error)}`)
         // A node that is down answers at once, thousands of times a second.
-        await new Promise((resolve) => setTimeout(resolve, 100))
+        await sleep(100)
       }
     }
   }
 
   async #write(target: Target, pool: Pool): Promise<void> {
     const transfer = randomTransfer()
-    const { statusCode, body } = await pool.request({
-      method: 'POST',
-      path: `/clientes/${transfer.customer}/transacoes`,
-      headers: { 'content-type': 'application/json' },
-      body: JSON.stringify({ valor: transfer.amount, tipo: transfer.kind, descricao: transfer.description }),
-    })
-    const text = await body.text()
+    const { statusCode, text } =
+      this.#pauses === undefined ? await send(pool, transfer) : await this.#insist(pool, transfer)
     if (statusCode === 200) {
       this.#ledger.accept(transfer)
       if (!target.isPrimary) this.#acceptedAtReplicas++
@@ -91,6 +102,28 @@ export class LoadGenerator {
     } else {
       this.#ledger.problem(`${target.name}: ${statusCode} for ${JSON.stringify(transfer)}: ${text.slice(0, 300)}`)
     }
+  }
+
+  /** Until somebody says what became of it. */
+  async #insist(pool: Pool, transfer: Transfer): Promise<Answer> {
+    const sentMs = performance.now()
+    const key = randomUUID()
+    const first = this.#pools.findIndex((one) => one.pool === pool)
+    for (let tries = 0; tries < TRIES_MAX; tries++) {
+      if (tries > 0) this.#repeats++
+      const { pool: next } = this.#pools[(first + tries) % this.#pools.length]!
+      try {
+        const answer = await send(next, transfer, key)
+        if (answer.statusCode !== 503) {
+          this.#pauses?.answered(sentMs, performance.now())
+          return answer
+        }
+      } catch {
+        // The node is gone, or went in the middle: the next one knows, or runs it.
+      }
+      await sleep(RETRY_MS)
+    }
+    throw new Error(`no node could say what became of ${JSON.stringify(transfer)}`)
   }
 
   async #readStatement(target: Target, pool: Pool): Promise<void> {
@@ -110,6 +143,21 @@ export class LoadGenerator {
     if (balance.saldo >= -balance.limite) return
     this.#ledger.problem(`${target.name}: balance ${balance.saldo} is beyond the limit ${balance.limite}`)
   }
+}
+
+interface Answer {
+  readonly statusCode: number
+  readonly text: string
+}
+
+async function send(pool: Pool, transfer: Transfer, key?: string): Promise<Answer> {
+  const { statusCode, body } = await pool.request({
+    method: 'POST',
+    path: `/clientes/${transfer.customer}/transacoes`,
+    headers: { 'content-type': 'application/json', ...(key === undefined ? {} : { 'idempotency-key': key }) },
+    body: JSON.stringify({ valor: transfer.amount, tipo: transfer.kind, descricao: transfer.description }),
+  })
+  return { statusCode, text: await body.text() }
 }
 
 function randomTransfer(): Transfer {

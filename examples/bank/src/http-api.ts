@@ -9,7 +9,7 @@
  * The trigger's refusal arrives here as SQLite's own error, whether the transaction ran in this process or on another node.
  */
 import Fastify, { type FastifyInstance, type FastifyReply } from 'fastify'
-import { ClusterError } from '@litefleet/core'
+import { ClusterError, type WriteOptions } from '@litefleet/core'
 import type { Balance, Bank } from './bank.ts'
 import type { BankMetrics } from './metrics.ts'
 import { parseCustomerId, parseTransfer } from './transfer.ts'
@@ -17,6 +17,8 @@ import { parseCustomerId, parseTransfer } from './transfer.ts'
 export interface HttpApiParts {
   readonly bank: Bank
   readonly metrics: BankMetrics
+  /** How transfers are written: what is awaited, and for how long. */
+  readonly write: WriteOptions
   /** Plain data for `GET /status`. */
   status(): unknown
 }
@@ -25,7 +27,7 @@ interface CustomerPath {
   Params: { id: string }
 }
 
-export function createHttpApi({ bank, metrics, status }: HttpApiParts): FastifyInstance {
+export function createHttpApi({ bank, metrics, write, status }: HttpApiParts): FastifyInstance {
   const app = Fastify({ logger: false, forceCloseConnections: true })
 
   app.post<CustomerPath>('/clientes/:id/transacoes', async (request, reply) => {
@@ -36,7 +38,10 @@ export function createHttpApi({ bank, metrics, status }: HttpApiParts): FastifyI
     const key = request.headers['idempotency-key']
     const startedMs = performance.now()
     try {
-      const balance: Balance = await bank.transfer(transfer, typeof key === 'string' ? { idempotencyKey: key } : {})
+      const balance: Balance = await bank.transfer(
+        transfer,
+        typeof key === 'string' ? { ...write, idempotencyKey: key } : write,
+      )
       metrics.wrote(performance.now() - startedMs)
       return await reply.send(balance)
     } catch (error) {

@@ -473,7 +473,8 @@ export class Cluster implements AsyncDisposable {
     if (options.migrations !== undefined) {
       const engine = this.#engine.require(databaseName(name))
       const isPrimary = (): boolean => this.#leadership.isPrimary
-      await migrate(options.migrations, { database, engine, ...this.#environment, isPrimary, deadlineMs })
+      const onRole = (listener: () => void): (() => void) => this.#leadership.onChange(listener)
+      await migrate(options.migrations, { database, engine, ...this.#environment, isPrimary, onRole, deadlineMs })
     }
     return database
   }

@@ -29,6 +29,8 @@ export interface MigrateParts {
   readonly disk: Disk
   readonly clock: Clock
   isPrimary(): boolean
+  /** Calls back after each change of this node's role. Answers how to stop. */
+  onRole(listener: () => void): () => void
   /** On the monotonic scale. */
   readonly deadlineMs: number
 }
@@ -47,8 +49,16 @@ export async function migrate(given: Migrations, parts: MigrateParts): Promise<v
   const wanted = (typeof given === 'string' ? readDirectory(given, parts.disk) : [...given]).toSorted((a, b) =>
     a.name < b.name ? -1 : 1,
   )
-  if (parts.isPrimary()) await runMissing(wanted, parts)
-  else await waitForAll(wanted, parts)
+  for (let absent = firstMissing(wanted, parts); absent !== undefined; absent = firstMissing(wanted, parts)) {
+    if (parts.isPrimary()) await run(absent, parts)
+    else await nextChange(absent, parts)
+  }
+}
+
+/** The schema as this node sees it now, which may be behind. */
+function firstMissing(wanted: readonly Migration[], { database }: MigrateParts): Migration | undefined {
+  const applied = appliedOf(database)
+  return wanted.find(({ name, sql }) => !isApplied(applied, name, hashOf(sql), database.name))
 }
 
 function readDirectory(directory: string, disk: Disk): Migration[] {
@@ -64,51 +74,49 @@ function readDirectory(directory: string, disk: Disk): Migration[] {
   }))
 }
 
-async function runMissing(wanted: readonly Migration[], { database, clock, deadlineMs }: MigrateParts): Promise<void> {
-  const applied = appliedOf(database)
-  for (const { name, sql } of wanted) {
-    const hash = hashOf(sql)
-    if (isApplied(applied, name, hash, database.name)) continue
-    const statements: SqlStatement[] = [
-      { sql: CREATE },
-      ...splitStatements(sql).map((text) => ({ sql: text })),
-      { sql: RECORD, params: [name, hash, Math.floor(clock.nowMs())] },
-    ]
-    try {
-      await database.batch(statements, { timeoutMs: Math.max(1, Math.floor(deadlineMs - clock.monotonicMs())) })
-    } catch (error) {
-      throw new ClusterError('MIGRATION_FAILED', `database "${database.name}": migration "${name}" failed`, {
-        cause: error,
-        details: { migration: name, reason: error instanceof Error ? error.message : String(error) },
-        hint: 'Nothing of it was applied. Correct its text and start again.',
-      })
-    }
+async function run({ name, sql }: Migration, parts: MigrateParts): Promise<void> {
+  const { database, clock, deadlineMs } = parts
+  const statements: SqlStatement[] = [
+    { sql: CREATE },
+    ...splitStatements(sql).map((text) => ({ sql: text })),
+    { sql: RECORD, params: [name, hashOf(sql), Math.floor(clock.nowMs())] },
+  ]
+  try {
+    await database.batch(statements, { timeoutMs: Math.max(1, Math.floor(deadlineMs - clock.monotonicMs())) })
+  } catch (error) {
+    // The office moved in the middle, and the next primary was asked for the same: once is enough.
+    if (firstMissing([{ name, sql }], parts) === undefined) return
+    throw new ClusterError('MIGRATION_FAILED', `database "${database.name}": migration "${name}" failed`, {
+      cause: error,
+      details: { migration: name, reason: error instanceof Error ? error.message : String(error) },
+      hint: 'Nothing of it was applied. Correct its text and start again.',
+    })
   }
 }
 
-async function waitForAll(
-  wanted: readonly Migration[],
-  { database, engine, clock, deadlineMs }: MigrateParts,
+/** On a replica: until something arrived, or this node has another role. */
+async function nextChange(
+  absent: Migration,
+  { database, engine, clock, deadlineMs, onRole }: MigrateParts,
 ): Promise<void> {
-  const missing = (): string | undefined => {
-    const applied = appliedOf(database)
-    return wanted.find(({ name, sql }) => !isApplied(applied, name, hashOf(sql), database.name))?.name
-  }
-  for (let absent = missing(); absent !== undefined; absent = missing()) {
-    const next = engine.tracker.nextAdvance(deadlineMs)
-    try {
-      await next
-    } catch (error) {
-      throw new ClusterError(
-        'SCHEMA_NOT_READY',
-        `database "${database.name}": migration "${absent}" has not arrived from the primary`,
-        {
-          cause: error,
-          details: { migration: absent, waitedUntilMs: clock.monotonicMs() },
-          hint: 'Deploy the primary first, or raise timeoutMs.',
-        },
-      )
-    }
+  const role = Promise.withResolvers<void>()
+  const stop = onRole(role.resolve)
+  const advance = engine.tracker.nextAdvance(deadlineMs)
+  advance.catch(() => undefined) // it may go on after the role has changed
+  try {
+    await Promise.race([advance, role.promise])
+  } catch (error) {
+    throw new ClusterError(
+      'SCHEMA_NOT_READY',
+      `database "${database.name}": migration "${absent.name}" has not arrived from the primary`,
+      {
+        cause: error,
+        details: { migration: absent.name, waitedUntilMs: clock.monotonicMs() },
+        hint: 'Deploy the primary first, or raise timeoutMs.',
+      },
+    )
+  } finally {
+    stop()
   }
 }
 
