@@ -12,6 +12,7 @@ import { describeMachine } from './machine.ts'
 import { formatRow, HEADING, type Row } from './row.ts'
 import type { Workload } from './workload.ts'
 import { commit } from './workloads/commit.ts'
+import { failover } from './workloads/failover.ts'
 import { forward } from './workloads/forward.ts'
 import { memory } from './workloads/memory.ts'
 import { open } from './workloads/open.ts'
@@ -19,7 +20,7 @@ import { read } from './workloads/read.ts'
 import { replicate } from './workloads/replicate.ts'
 import { snapshot } from './workloads/snapshot.ts'
 
-const WORKLOADS: readonly Workload[] = [read, commit, forward, replicate, snapshot, open, memory]
+const WORKLOADS: readonly Workload[] = [read, commit, forward, replicate, snapshot, open, memory, failover]
 const USAGE = `usage: bench [name…] [--quick] [--json FILE]
 names: ${WORKLOADS.map((workload) => workload.name).join(', ')}`
 

@@ -6,6 +6,7 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import path from 'node:path'
+import { machineMs } from './lag.ts'
 
 interface Reply {
   readonly id: number
@@ -52,6 +53,15 @@ export class ChildProgram {
       this.#pending.set(id, { resolve, reject })
       this.#child.send({ id, verb, argument } satisfies Request)
     })
+  }
+
+  /** SIGKILL; answers when it was sent, on the machine's monotonic clock in ms. */
+  async kill(): Promise<number> {
+    const exit = once(this.#child, 'exit')
+    const atMs = machineMs()
+    this.#child.kill('SIGKILL')
+    await exit
+    return atMs
   }
 
   /** Lets the program close what it holds, then waits for its end. */

@@ -34,6 +34,15 @@ const TARGETS = {
   'replicate.reader': { text: '>= 0.90x', isReached: (_, ratio) => ratio >= 0.9 },
   'snapshot.send': { text: '>= 200', isReached: (value) => value >= 200 },
   'open.clean': { text: '<= 1000 ms', isReached: (value) => value <= 1_000 },
+  'failover.host.p50': { text: '<= 1000 ms', isReached: (value) => value <= 1_000 },
+  'failover.host.p99': { text: '<= 1000 ms', isReached: (value) => value <= 1_000 },
+  'failover.etcd.p50': { text: '<= TTL + 1 s', isReached: (value) => value <= 3_000 },
+  'failover.etcd.p99': { text: '<= TTL + 1 s', isReached: (value) => value <= 3_000 },
+  'failover.consul.p50': { text: '-', isReached: () => true },
+  'failover.consul.p99': { text: '<= 2 TTL + 2 s', isReached: (value) => value <= 22_000 },
+  'handoff.pause.p50': { text: '-', isReached: () => true },
+  'handoff.pause.p99': { text: '<= 250 ms', isReached: (value) => value <= 250 },
+  'handoff.failed': { text: '0', isReached: (value) => value === 0 },
   'memory.rss': { text: '<= 120 MB', isReached: (value) => value <= 120 },
 } as const satisfies Record<string, Target>
 

@@ -1,5 +1,12 @@
 /** One node of a Litefleet cluster, told what to do by the bench. */
-import { type Cluster, type Database, formatPosition, openCluster, parsePosition } from '@litefleet/core'
+import {
+  type Cluster,
+  type ClusterOptions,
+  type Database,
+  formatPosition,
+  openCluster,
+  parsePosition,
+} from '@litefleet/core'
 import { serveParent } from '../child-program.ts'
 import { type Advance, machineMs } from '../lag.ts'
 import { itemUpdates } from '../items.ts'
@@ -10,8 +17,11 @@ export interface OpenNode {
   readonly name: string
   readonly dataDir: string
   readonly database: string
-  /** URL of the primary; left out on the primary. */
+  /** URL of the primary; left out on the primary, and with an election. */
   readonly primary?: string
+  /** Of an election. */
+  readonly lease?: ClusterOptions['lease']
+  readonly voters?: readonly string[]
   /** Run in order by the primary, once. */
   readonly migrations?: readonly string[]
 }
@@ -33,12 +43,21 @@ function db(): Database {
   return database
 }
 
-async function open({ name, dataDir, database: databaseName, primary, migrations }: OpenNode): Promise<OpenedNode> {
+async function open({
+  name,
+  dataDir,
+  database: databaseName,
+  primary,
+  lease,
+  voters,
+  migrations,
+}: OpenNode): Promise<OpenedNode> {
   const startedMs = performance.now()
   cluster = await openCluster({
     dataDir,
     node: { name, region: name },
-    lease: { kind: 'static', primary: primary === undefined ? true : { url: primary } },
+    lease: lease ?? { kind: 'static', primary: primary === undefined ? true : { url: primary } },
+    ...(voters === undefined ? {} : { voters }),
     // A replica that was away must find its records still there.
     log: { retentionMs: 3_600_000, retentionBytes: 8 * 2 ** 30 },
   })
@@ -55,6 +74,47 @@ async function open({ name, dataDir, database: databaseName, primary, migrations
 function insertInFlight({ callers, sliceMs }: { callers: number; sliceMs: number }): Promise<number> {
   const options = { await: 'none', timeoutMs: 30_000 } as const
   return rateInFlight(callers, sliceMs, () => db().run('INSERT INTO rows (body) VALUES (?)', ['a small row'], options))
+}
+
+/** One write at `majority`, which waits for whoever is the primary. Answers when it was answered, on the machine's monotonic clock in ms. */
+async function insertOnce(): Promise<number> {
+  await db().run('INSERT INTO rows (body) VALUES (?)', ['a small row'], { await: 'majority', timeoutMs: 60_000 })
+  return machineMs()
+}
+
+export interface Calls {
+  /** The longest time in which no call was answered, in ms. */
+  readonly pauseMs: number
+  readonly failed: number
+  readonly answered: number
+}
+
+let calling: { readonly over: AbortController; readonly ended: Promise<Calls> } | undefined
+
+/** From now on so many callers write, each waiting for its answer, until `stopCalls`. */
+function startCalls({ callers }: { callers: number }): void {
+  const over = new AbortController()
+  let [pauseMs, failed, answered, lastMs] = [0, 0, 0, performance.now()]
+  const one = async (): Promise<void> => {
+    while (!over.signal.aborted) {
+      try {
+        await db().run('INSERT INTO rows (body) VALUES (?)', ['a small row'], { await: 'none', timeoutMs: 30_000 })
+        answered++
+      } catch {
+        failed++
+      }
+      const nowMs = performance.now()
+      pauseMs = Math.max(pauseMs, nowMs - lastMs)
+      lastMs = nowMs
+    }
+  }
+  const all = Promise.all(Array.from({ length: callers }, one))
+  calling = { over, ended: all.then(() => ({ pauseMs, failed, answered })) }
+}
+
+function stopCalls(): Promise<Calls> {
+  calling?.over.abort()
+  return calling?.ended ?? Promise.reject(new Error('start first'))
 }
 
 /** Small transactions one after another, `count` of them. */
@@ -119,6 +179,11 @@ serveParent(
     open,
     close,
     insertInFlight,
+    insertOnce,
+    startCalls,
+    stopCalls,
+    isPrimary: () => cluster?.role.kind === 'primary',
+    handOff: ({ to }: { to: string }) => cluster?.handOff(to, { timeoutMs: 30_000 }),
     writeTransactions,
     writeAtRate,
     watchAdvances,

@@ -6,6 +6,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { Random, seedOfRun } from '../../../../test/support/random.ts'
 import { ClusterError } from '../errors/cluster-error.ts'
 import { type Disk, realDisk } from '../files/disk.ts'
+import { openDescriptors } from '../files/test-support/open-descriptors.ts'
 import { compressLtxRecord, LtxRecordBuilder } from '../ltx/ltx-encoder.ts'
 import { decodeLtxRecord } from '../ltx/ltx-record.ts'
 import { LtxSnapshotWriter } from '../ltx/ltx-snapshot-writer.ts'
@@ -26,7 +27,7 @@ const corrupt = expect.objectContaining({ code: 'CORRUPT_DATA' })
 const closed = expect.objectContaining({ code: 'CLOSED' })
 const spool = (): string => path.join(directory, 'spool')
 const left = (): string[] => fs.readdirSync(spool())
-const descriptors = (): number => fs.readdirSync('/proc/self/fd').length
+const descriptors = (): number => openDescriptors(directory)
 
 function imageOf(pages: number, pageSize: number, seed = 1): Buffer {
   const random = new Random(seed)

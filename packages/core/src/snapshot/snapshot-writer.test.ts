@@ -7,6 +7,7 @@ import path from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { ClusterError } from '../errors/cluster-error.ts'
 import { realDisk } from '../files/disk.ts'
+import { openDescriptors } from '../files/test-support/open-descriptors.ts'
 import { decodeLtxRecord } from '../ltx/ltx-record.ts'
 import type { PageChecksums } from '../ltx/page-checksums.ts'
 import { type Checksum, CHECKSUM_FLAG } from '../position/checksum.ts'
@@ -149,7 +150,7 @@ test.for([50_000, 9 * MIB])(
   '%i bytes: closing ends the copy and its readers, and frees the descriptor',
   async (bytes) => {
     const pinned = open(bytes).pin()
-    const before = fs.readdirSync('/proc/self/fd').length
+    const before = openDescriptors(directory)
     const spool = track(openSnapshotSpool(request(pinned)))
     const reading = readAll(spool)
     const closed = expect.objectContaining({ code: 'CLOSED' })
@@ -157,7 +158,7 @@ test.for([50_000, 9 * MIB])(
     await Promise.all([spool.close(), spool.close()])
     await outcomes
     await expect(readAll(spool)).rejects.toEqual(closed)
-    expect(fs.readdirSync('/proc/self/fd').length).toBe(before)
+    expect(openDescriptors(directory)).toBe(before)
     expect(fs.fstatSync(pinned.pages.databaseFd).isFile()).toBe(true)
     database.unpin()
   },
