@@ -6,6 +6,7 @@
  * its client begins a new one. So does one whose last append stayed unknown.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { AwaitLevel } from '@litefleet/core'
 import type { Random } from '../support/random.ts'
 import type { Fleet } from './fleet.ts'
 import type { Gate } from './gate.ts'
@@ -23,6 +24,7 @@ export class AppendWorkload {
   readonly #client: StormClient
   readonly #random: Random
   readonly #gate: Gate
+  readonly #histories: LostHistories
   readonly #torn = new Set<number>()
   #streams = 0
   #isStopping = false
@@ -33,6 +35,7 @@ export class AppendWorkload {
     this.#client = client
     this.#random = random
     this.#gate = gate
+    this.#histories = histories
     histories.onBoundary(() => {
       for (let stream = 1; stream <= this.#streams; stream++) this.#torn.add(stream)
     })
@@ -40,7 +43,7 @@ export class AppendWorkload {
 
   /** It may have a gap. */
   isTorn(stream: number): boolean {
-    return this.#torn.has(stream)
+    return this.#torn.has(stream) || (this.#fleet.lease !== undefined && this.#histories.isOpen)
   }
 
   start(clients: number): void {
@@ -70,7 +73,11 @@ export class AppendWorkload {
     return this.#client.write({
       workload: 'append',
       identity: 'request-id',
-      level: this.#random.pick(['local', 'local', 'all', { replicas: 1 }]),
+      level: this.#random.pick<AwaitLevel>(
+        this.#fleet.lease === undefined
+          ? ['local', 'local', 'all', { replicas: 1 }]
+          : ['local', 'majority', 'majority'],
+      ),
       thenWhat: this.#random.pick(['retry', 'resolve']),
       statements: (id) => append(id, stream, n),
       node: () => {

@@ -40,7 +40,7 @@ export class BankWorkload {
         this.#client.write({
           workload: 'bank',
           identity: this.#random.pick(['request-id', 'request-id', 'key', 'none']),
-          level: levelFor(this.#random, this.#fleet.size),
+          level: levelFor(this.#random, this.#fleet.size, this.#fleet.lease !== undefined),
           thenWhat: this.#random.pick(['leave', 'retry', 'retry', 'resolve']),
           statements: (id) => bankTransaction(id, client, this.#random),
           node: () => this.#anyNode(),
@@ -57,8 +57,10 @@ export class BankWorkload {
   }
 }
 
-export function levelFor(random: Random, nodes: number): AwaitLevel {
+/** @param hasVoters then a majority can be asked for */
+export function levelFor(random: Random, nodes: number, hasVoters = false): AwaitLevel {
   const roll = random.below(100)
+  if (hasVoters && roll % 5 < 2) return 'majority'
   if (roll < 45) return 'local'
   if (roll < 60) return 'none'
   if (roll < 72) return 'all'

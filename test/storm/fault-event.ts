@@ -1,7 +1,11 @@
 /** One fault of a schedule, as data: what happens to whom, when, and for how long. */
 import type { CrashMoment, DiskMethod } from '../support/fault-disk.ts'
 
-export type FaultEvent = { readonly atMs: number } & Fault
+export type FaultEvent = {
+  readonly atMs: number
+  /** Whom the schedule takes for the primary then. Where nodes elect, it is another one: it stands for that. */
+  readonly primary: number
+} & Fault
 
 export type Fault =
   /** SIGKILL, and a start after a while. */
@@ -63,6 +67,19 @@ export interface LinkTrouble {
   readonly wire: 'grpc' | 'http' | 'both'
   /** Ms of a delay, bytes per second of a throttle. */
   readonly amount: number
+}
+
+/** The same fault with two nodes in each other's place. */
+export function exchanged(fault: Fault, a: number, b: number): Fault {
+  const of = (node: number): number => (node === a ? b : node === b ? a : node)
+  switch (fault.kind) {
+    case 'link':
+      return { ...fault, pairs: fault.pairs.map(([from, to]): Pair => [of(from), of(to)]) }
+    case 'move':
+      return { ...fault, to: of(fault.to) }
+    default:
+      return { ...fault, node: of(fault.node) }
+  }
 }
 
 /** The name under which a fault is counted. */

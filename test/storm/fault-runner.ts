@@ -6,9 +6,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Link } from '../support/link.ts'
 import { within } from './bounded.ts'
-import { describeFault, type Fault, type FaultEvent, kindOf, type LinkTrouble } from './fault-event.ts'
+import { describeFault, exchanged, type Fault, type FaultEvent, kindOf, type LinkTrouble } from './fault-event.ts'
+import type { Move } from './fault-event.ts'
 import { type Fleet, messageOf } from './fleet.ts'
-import type { PrimaryMoves } from './primary-moves.ts'
 
 const TOGETHER_MAX = 8
 const CRASH_WAIT_MS = 6_000
@@ -22,13 +22,19 @@ export interface FaultCount {
   readonly happened: number
 }
 
+/** Who moves the primary. */
+export interface Moves {
+  /** Answers why it could not be done; `undefined` when it was. */
+  move(move: Move): Promise<string | undefined>
+}
+
 export class FaultRunner {
   readonly #fleet: Fleet
-  readonly #moves: PrimaryMoves
+  readonly #moves: Moves
   readonly #counts = new Map<string, { drawn: number; happened: number }>()
   readonly #running = new Set<Promise<void>>()
 
-  constructor(fleet: Fleet, moves: PrimaryMoves) {
+  constructor(fleet: Fleet, moves: Moves) {
     this.#fleet = fleet
     this.#moves = moves
   }
@@ -51,7 +57,9 @@ export class FaultRunner {
         await waitUntil(event.atMs)
         if (performance.now() - startMs > durationMs) break
         while (this.#running.size >= TOGETHER_MAX) await Promise.race(this.#running)
-        const done = this.#carryOut(event).finally(() => this.#running.delete(done))
+        const { primaryIndex, lease } = this.#fleet
+        const fault = lease === undefined ? event : exchanged(event, event.primary, primaryIndex)
+        const done = this.#carryOut(fault).finally(() => this.#running.delete(done))
         this.#running.add(done)
       }
       await waitUntil(durationMs)

@@ -52,6 +52,7 @@ export class FinalCheck {
   async heal(): Promise<void> {
     const fleet = this.#fleet
     for (const index of fleet.indexes) for (const link of fleet.cluster.linksOf(index)) link.heal()
+    fleet.lease?.heal()
     for (const index of fleet.indexes) {
       const node = fleet.serving(index)
       node?.resume()
@@ -59,6 +60,7 @@ export class FinalCheck {
       if (fleet.serving(index) === undefined)
         await fleet.exclusively([index], async () => void (await fleet.start(index)))
     }
+    if (fleet.lease !== undefined) await fleet.elected()
   }
 
   async run(): Promise<LossCount> {
@@ -117,7 +119,7 @@ export class FinalCheck {
       const what = describe(write)
       if (!this.#hasLossyMoves) log.finding(`${what} is lost, and the primary never moved`)
       else if (write.isEverywhere && write.fate === 'applied')
-        log.finding(`${what} is lost, and was durable on every node`)
+        log.finding(`${what} is lost, and was durable on every node, or a majority`)
       if (reported.has(write.id)) continue
       gone.add(write.id)
       const isPruned = reports.some((report) =>

@@ -4,17 +4,21 @@
  * Promises: what one fault does to a node as a process is finished before another one may (`exclusively`); every start, stop and wait is
  * bounded; a node that does not come up after `START_ATTEMPTS` is a finding. A node keeps its wrong clock over restarts.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { ClusterOptions, LogOptions } from '@litefleet/core'
 import type { FaultRule } from '../support/fault-disk.ts'
 import { ProcessCluster } from '../support/process-cluster.ts'
 import type { ProcessNode } from '../support/process-node.ts'
 import { until, within } from './bounded.ts'
 import type { StormLog } from './storm-log.ts'
+import { type LeaseKind, StormLease } from './storm-lease.ts'
 import { DATABASE, STORM_SCHEMA } from './storm-schema.ts'
 
 const START_ATTEMPTS = 5
 const STOP_MS = 45_000
 const ASK_MS = 30_000
+const TRACK_EVERY_MS = 50
+const TRACK_ASK_MS = 400
 
 /** The lease of a node that is started: as the fleet is, a primary whatever the others are, or a replica of this one. */
 export type StartAs = 'as appointed' | 'a primary' | { readonly follower: number }
@@ -25,19 +29,35 @@ export class Fleet {
   readonly #turns: Promise<unknown>[] = []
   readonly #serving = new Set<number>()
   readonly #skewsMs: number[] = []
+  readonly #lease: StormLease | undefined
+  #voters: readonly string[] = []
+  readonly #tracking = new AbortController()
+  #tracked: Promise<void> = Promise.resolve()
+  /** Epoch → the process that was in office in it. */
+  readonly #offices = new Map<number, string>()
+  /** How often another node was found in office. */
+  elections = 0
   /** Nodes that had to be started again by hand, because a database had stopped for good. */
   mended = 0
 
-  private constructor(cluster: ProcessCluster, log: StormLog) {
+  private constructor(cluster: ProcessCluster, lease: StormLease | undefined, log: StormLog) {
     this.cluster = cluster
+    this.#lease = lease
     this.#log = log
   }
 
-  static async start(nodes: number, retention: LogOptions, makeLog: (directory: string) => StormLog): Promise<Fleet> {
+  static async start(
+    nodes: number,
+    retention: LogOptions,
+    leaseKind: LeaseKind,
+    makeLog: (directory: string) => StormLog,
+  ): Promise<Fleet> {
     const cluster = new ProcessCluster({ database: DATABASE, links: true, log: retention })
     try {
-      const fleet = new Fleet(cluster, makeLog(cluster.directory))
-      for (let index = 0; index < nodes; index++) await fleet.start(index)
+      const lease = await StormLease.start(leaseKind, cluster.directory)
+      const fleet = new Fleet(cluster, lease, makeLog(cluster.directory))
+      if (lease === undefined) for (let index = 0; index < nodes; index++) await fleet.start(index)
+      else await fleet.#found(nodes)
       await cluster.primary.batch(DATABASE, STORM_SCHEMA, { await: 'all', timeoutMs: 60_000 })
       await cluster.settle(...fleet.replicas)
       return fleet
@@ -45,6 +65,63 @@ export class Fleet {
       await cluster.close()
       throw error
     }
+  }
+
+  /** Nobody takes office before a majority is there: all start at once. */
+  async #found(nodes: number): Promise<void> {
+    const indexes = Array.from({ length: nodes }, (_, index) => index)
+    this.#voters = indexes.map((index) => `node-${index}`)
+    await this.cluster.connect(indexes)
+    await Promise.all(indexes.map((index) => this.start(index)))
+    await this.elected()
+  }
+
+  get lease(): StormLease | undefined {
+    return this.#lease
+  }
+
+  /** Until one is in office. */
+  elected(): Promise<number> {
+    return this.cluster.elected()
+  }
+
+  /**
+   * Follows the elections: whoever is in office is the primary for everybody here.
+   * @param changed told when it is another one than before
+   */
+  track(changed: () => void): void {
+    this.#tracked = this.#lease === undefined ? Promise.resolve() : this.#track(changed)
+  }
+
+  async stopTracking(): Promise<void> {
+    this.#tracking.abort()
+    await this.#tracked
+  }
+
+  async #track(changed: () => void): Promise<void> {
+    while (!this.#tracking.signal.aborted) {
+      await Promise.all(this.indexes.map((index) => this.#lookAt(index, changed)))
+      await sleep(TRACK_EVERY_MS)
+    }
+  }
+
+  /** At most one node is in office in an epoch, ever. */
+  async #lookAt(index: number, changed: () => void): Promise<void> {
+    const node = this.serving(index)
+    if (node === undefined) return
+    const status = await within(TRACK_ASK_MS, `the role of node ${index}`, node.status()).catch(() => undefined)
+    if (status === undefined || status.term === 0) return
+    const who = `node ${index} (process ${node.pid})`
+    const known = this.#offices.get(status.term)
+    if (known !== undefined && known !== who)
+      this.#log.finding(`in epoch ${status.term} both ${known} and ${who} were in office`)
+    if (known !== undefined) return
+    this.#offices.set(status.term, who)
+    if (status.term < Math.max(...this.#offices.keys())) return // it does not know yet
+    this.elections++
+    this.#log.line(`${who} is in office in epoch ${status.term}`)
+    this.cluster.appointPrimary(index)
+    changed()
   }
 
   get size(): number {
@@ -134,7 +211,9 @@ export class Fleet {
 
   async #tryStart(index: number, as: StartAs, faults: readonly FaultRule[]): Promise<ProcessNode> {
     try {
-      const node = await this.cluster.startNode(index, this.#options(as), { skewMs: this.#skewsMs[index], faults })
+      const routes = await this.#lease?.routesOf(index)
+      const troubles = { skewMs: this.#skewsMs[index], faults, routes }
+      const node = await this.cluster.startNode(index, this.#options(as), troubles)
       this.#serving.add(index)
       return node
     } catch (error) {
@@ -192,6 +271,7 @@ export class Fleet {
   }
 
   #options(as: StartAs): Partial<ClusterOptions> {
+    if (this.#lease !== undefined) return { lease: this.#lease.options, voters: this.#voters }
     if (as === 'as appointed') return {}
     if (as === 'a primary') return { lease: { kind: 'static', primary: true } }
     return { lease: { kind: 'static', primary: { url: this.cluster.urlOf(as.follower) } } }

@@ -16,6 +16,9 @@
  * - what `resolve` said holds within the history in which it was asked: with "not applied" in a history that is lost later, or beside
  *   which another one existed, the write may exist in the end. It never exists twice.
  *
+ * Where nodes elect their primary with voters, any fault may cost an election, so there may be two histories all the time. A write that was acknowledged
+ * at `majority` is never lost, whichever node follows which; the rest is as above.
+ *
  * A write resolved as "not applied" leaves a tombstone, so a replay of it is refused.
  */
 export class LostHistories {

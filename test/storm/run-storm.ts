@@ -10,6 +10,7 @@ import type { LogOptions } from '@litefleet/core'
 import { Random } from '../support/random.ts'
 import { AppendWorkload } from './append-workload.ts'
 import { BankWorkload } from './bank-workload.ts'
+import { ElectedMoves } from './elected-moves.ts'
 import { FaultRunner } from './fault-runner.ts'
 import { FinalCheck, type LossCount } from './final-check.ts'
 import { Fleet, messageOf } from './fleet.ts'
@@ -18,6 +19,7 @@ import { LostHistories } from './lost-histories.ts'
 import { PrimaryMoves } from './primary-moves.ts'
 import { drawSchedule } from './schedule.ts'
 import { StormClient } from './storm-client.ts'
+import type { LeaseKind } from './storm-lease.ts'
 import { StormLog } from './storm-log.ts'
 import { StormReaders } from './storm-readers.ts'
 import { countWrites, type StormResult } from './storm-result.ts'
@@ -32,6 +34,8 @@ export interface StormSettings {
   readonly seed: number
   readonly seconds: number
   readonly nodes: number
+  /** Who decides about the primary. Default: static. */
+  readonly lease?: LeaseKind
   readonly keep: boolean
   print(line: string): void
   readonly interrupted: AbortSignal
@@ -40,14 +44,14 @@ export interface StormSettings {
 }
 
 export async function runStorm(settings: StormSettings): Promise<StormResult> {
-  const { seed, seconds, nodes, keep, print, interrupted } = settings
+  const { seed, seconds, nodes, lease = 'static', keep, print, interrupted } = settings
   const schedule = drawSchedule(seed, nodes, seconds * 1000)
   const { isRetentionShort } = schedule
   const retention = isRetentionShort ? SHORT_RETENTION : {}
-  const fleet = await Fleet.start(nodes, retention, (directory) => new StormLog(directory, print))
+  const fleet = await Fleet.start(nodes, retention, lease, (directory) => new StormLog(directory, print))
   const { cluster, log } = fleet
   log.line(
-    `${nodes} nodes in ${cluster.directory}, ${isRetentionShort ? 'short' : 'default'} retention, ${schedule.events.length} faults`,
+    `${nodes} nodes in ${cluster.directory}, lease ${lease}, ${isRetentionShort ? 'short' : 'default'} retention, ${schedule.events.length} faults`,
   )
   const random = new Random(seed ^ 0x5707)
   const histories = new LostHistories()
@@ -58,9 +62,14 @@ export async function runStorm(settings: StormSettings): Promise<StormResult> {
   const appends = new AppendWorkload(fleet, client, random, gate, histories)
   const watch = new Watch(fleet, appends)
   const readers = StormReaders.start(fleet, appends)
-  const runner = new FaultRunner(fleet, new PrimaryMoves(fleet, histories, book, gate))
+  const moves =
+    fleet.lease === undefined ? new PrimaryMoves(fleet, histories, book, gate) : new ElectedMoves(fleet, fleet.lease)
+  const runner = new FaultRunner(fleet, moves)
   let loss: LossCount | undefined
   try {
+    // Where nodes elect, every fault may cost the history that is not at a majority.
+    if (fleet.lease !== undefined) histories.begin()
+    fleet.track(() => histories.boundary())
     bank.start(BANK_CLIENTS)
     appends.start(APPEND_CLIENTS_PER_NODE * nodes)
     watch.start()
@@ -68,9 +77,11 @@ export async function runStorm(settings: StormSettings): Promise<StormResult> {
     const check = new FinalCheck(fleet, book, histories.boundaries > 0)
     log.line('the machine is whole again')
     await check.heal()
+    if (fleet.lease !== undefined) histories.end()
     client.stop()
     await Promise.all([bank.stop(), appends.stop()])
     await watch.stop()
+    await fleet.stopTracking()
     await settings.meddle?.(fleet)
     loss = await check.run()
     await readers.stop()
@@ -79,12 +90,16 @@ export async function runStorm(settings: StormSettings): Promise<StormResult> {
     log.finding(interrupted.aborted ? 'interrupted' : `the storm broke off: ${messageOf(error)}`)
   } finally {
     readers.kill()
+    await fleet.stopTracking()
     await cluster.close({ keepsFiles: keep || log.found > 0 })
+    await fleet.lease?.[Symbol.asyncDispose]()
   }
   return {
     seed,
     seconds,
     nodes,
+    lease,
+    elections: fleet.elections,
     isRetentionShort,
     findings: log.findings,
     faults: runner.counts,

@@ -88,7 +88,8 @@ export function drawSchedule(seed: number, nodes: number, durationMs: number): S
   const events: FaultEvent[] = []
   let atMs = 500
   while (atMs < durationMs) {
-    events.push({ atMs: Math.round(atMs), ...drawing.draw(atMs) })
+    const { primary } = drawing
+    events.push({ atMs: Math.round(atMs), primary, ...drawing.draw(atMs) })
     atMs += Math.min(GAP_MAX_MS, -Math.log(1 - random.next()) * GAP_MEAN_MS)
   }
   return { seed, nodes, durationMs, isRetentionShort, events }
@@ -102,6 +103,11 @@ class Drawing {
   constructor(random: Random, nodes: number) {
     this.#random = random
     this.#nodes = nodes
+  }
+
+  /** As moved so far. */
+  get primary(): number {
+    return this.#primary
   }
 
   draw(atMs: number): Fault {

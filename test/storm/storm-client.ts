@@ -55,7 +55,8 @@ export class StormClient {
     const first = wish.node()
     if (first === undefined) return undefined
     const { workload, level, identity, thenWhat } = wish
-    const isEverywhere = typeof level === 'object' && level.replicas >= this.#fleet.size - 1
+    const isOfAll = typeof level === 'object' && level.replicas >= this.#fleet.size - 1
+    const isEverywhere = isOfAll || level === 'majority'
     const write = this.#book.begin({ workload, level, identity, isEverywhere }, () => this.#ids.next())
     const statements = wish.statements(write.id)
     let requestId = await this.#attempt(write, statements, first)

@@ -2,12 +2,16 @@
 import { formatAwaitLevel } from '../../packages/core/src/request/await-level.ts'
 import type { FaultCount } from './fault-runner.ts'
 import type { LossCount } from './final-check.ts'
+import type { LeaseKind } from './storm-lease.ts'
 import type { Write } from './write-book.ts'
 
 export interface StormResult {
   readonly seed: number
   readonly seconds: number
   readonly nodes: number
+  readonly lease: LeaseKind
+  /** How often another node was found in office. */
+  readonly elections: number
   readonly isRetentionShort: boolean
   readonly findings: readonly string[]
   readonly faults: readonly FaultCount[]
@@ -57,7 +61,7 @@ export function countWrites(writes: readonly Write[]): readonly WriteCount[] {
 }
 
 export function formatResult(result: StormResult): string {
-  const { faults, writes, warnings, loss, looks, reads, positions, mended } = result
+  const { faults, writes, warnings, loss, looks, reads, positions, mended, lease, elections } = result
   const lines = [
     ...table(
       ['fault', 'drawn', 'took place'],
@@ -83,6 +87,7 @@ export function formatResult(result: StormResult): string {
       .join(', ')}`,
     `looked ${looks} times at nodes, ${positions} positions, ${reads} read transactions of other processes; ${mended} nodes started again by hand`,
   ]
+  if (lease !== 'static') lines.push(`${elections} times another node was in office, no epoch twice`)
   if (loss !== undefined) {
     const { reports, transactions, lost, pruned, withoutRequest, replay } = loss
     lines.push(

@@ -21,7 +21,7 @@ export interface Write {
   readonly identity: 'request-id' | 'key' | 'none'
   readonly requestId: string | undefined
   readonly key: string | undefined
-  /** The level names every other node. */
+  /** The level names every other node, or a majority of those that elect: it is on whoever becomes the primary. */
   readonly isEverywhere: boolean
   fate: Fate
   /** The outcome of the first attempt was unknown; how it was found out. */

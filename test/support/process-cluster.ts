@@ -162,9 +162,14 @@ export class ProcessCluster implements AsyncDisposable {
     return node
   }
 
+  /** Gives nodes that start at once their ports and links. */
+  async connect(indexes: readonly number[]): Promise<void> {
+    for (const index of indexes) await this.#connect(index)
+  }
+
   /** Starts several nodes at once, which may need each other to serve, and waits until all do. */
   async startNodes(indexes: readonly number[], options: Partial<ClusterOptions> = {}): Promise<void> {
-    for (const index of indexes) await this.#connect(index)
+    await this.connect(indexes)
     const nodes = indexes.map((index) => this.spawnNode(index, options))
     await Promise.all(nodes.map((node) => node.ready()))
   }

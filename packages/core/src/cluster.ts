@@ -53,7 +53,7 @@ import type { NodeStatus } from './peer/node-status.ts'
 import { PeerServer } from './peer/peer-server.ts'
 import { loadPeerProtocol, PROTOCOL_VERSION } from './peer/protocol.ts'
 import { requireSecureListener } from './peer/secure-listener.ts'
-import type { Epoch } from './position/epoch.ts'
+import { type Epoch, NO_EPOCH } from './position/epoch.ts'
 import { ReplicaPositions } from './position/replica-positions.ts'
 import { Voters } from './position/voters.ts'
 import { defineProcedure, type Procedure, type ProcedureBody } from './procedure/procedure.ts'
@@ -541,6 +541,7 @@ export class Cluster implements AsyncDisposable {
       card: this.#card(),
       clusterId: this.#identity.clusterId ?? '',
       role: this.#leadership.role,
+      term: this.#leadership.isInOffice ? this.#leadership.epoch : NO_EPOCH,
       failure: this.#leadership.failure,
       primary: this.#leadership.primary(),
       databases: this.#engine.databases.map((database) => database.facts()),

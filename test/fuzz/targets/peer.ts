@@ -82,6 +82,7 @@ const STATUS: NodeStatus = {
   region: 'gru',
   role: 'primary',
   roleDetail: '',
+  term: epoch(9),
   primary: CARD,
   databases: [
     {

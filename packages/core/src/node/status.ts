@@ -6,7 +6,7 @@ import type { NodeCard } from '../peer/hello.ts'
 import type { DatabaseStatus, NodeStatus, ReplicaStatus } from '../peer/node-status.ts'
 import { PROTOCOL_VERSION } from '../peer/protocol.ts'
 import type { Member } from '../peer/wire-messages.ts'
-import { NO_EPOCH } from '../position/epoch.ts'
+import { type Epoch, NO_EPOCH } from '../position/epoch.ts'
 import type { ReplicaStanding } from '../position/replica-positions.ts'
 import { versionOfSqlite } from '../sqlite/sqlite-library.ts'
 import { FRAME_HEADER_BYTES } from '../sqlite-format/wal-frame.ts'
@@ -19,6 +19,7 @@ export interface StatusParts {
   readonly card: NodeCard
   readonly clusterId: string
   readonly role: NodeRole
+  readonly term: Epoch
   /** What keeps this node from the office. */
   readonly failure: unknown
   readonly primary: PrimaryInfo | undefined
@@ -31,7 +32,7 @@ export interface StatusParts {
 }
 
 export function nodeStatus(parts: StatusParts): NodeStatus {
-  const { card, clusterId, role, failure, primary, databases, members } = parts
+  const { card, clusterId, role, term, failure, primary, databases, members } = parts
   return {
     protocolVersion: PROTOCOL_VERSION,
     clusterId,
@@ -40,6 +41,7 @@ export function nodeStatus(parts: StatusParts): NodeStatus {
     region: card.region,
     role: role.kind,
     roleDetail: roleDetail(role, failure),
+    term,
     primary: primary === undefined ? undefined : cardOf(primary),
     databases: databases.map((facts) => databaseStatus(facts, parts)),
     members,

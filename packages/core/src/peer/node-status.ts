@@ -30,6 +30,8 @@ export interface NodeStatus {
   readonly role: RoleName
   /** Why the node is detached and what keeps it from office, or to whom it hands off; empty otherwise. */
   readonly roleDetail: string
+  /** Epoch of this node's time in office; `NO_EPOCH` when it is not in office. */
+  readonly term: Epoch
   /** On the primary: itself. */
   readonly primary: NodeCard | undefined
   readonly databases: readonly DatabaseStatus[]
@@ -85,7 +87,9 @@ export interface ProcessFacts {
   readonly platform: string
 }
 
-export interface WireStatus extends Omit<NodeStatus, 'role' | 'primary' | 'databases' | 'members' | 'process'> {
+export interface WireStatus
+  extends Omit<NodeStatus, 'role' | 'term' | 'primary' | 'databases' | 'members' | 'process'> {
+  readonly term: string
   readonly role: string | number
   readonly primary?: WireMember | null
   readonly databases: readonly WireDatabaseStatus[]
@@ -126,6 +130,7 @@ export function encodeStatus(status: NodeStatus): WireStatus {
   return {
     ...status,
     role: encodeRole(status.role),
+    term: String(status.term),
     primary: status.primary === undefined ? null : encodeMember({ ...status.primary, positions: [] }),
     databases: status.databases.map(encodeDatabase),
     members: status.members.map(encodeMember),
@@ -144,6 +149,7 @@ export function decodeStatus(wire: WireStatus): NodeStatus {
     region: wire.region,
     role: decodeRole(wire.role),
     roleDetail: wire.roleDetail,
+    term: decodeEpoch(wire.term),
     primary: primary === undefined || primary === null ? undefined : cardOf(decodeMember(primary)),
     databases: wire.databases.map(decodeDatabase),
     members: wire.members.map(decodeMember),

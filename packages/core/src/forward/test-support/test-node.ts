@@ -223,6 +223,7 @@ export class TestNode {
       region: member.region,
       role: member.role,
       roleDetail: '',
+      term: NO_EPOCH,
       primary: undefined,
       databases: [],
       members: this.members.all(),
