@@ -4,16 +4,16 @@
  *
  * Exclusion: the service lets nobody in before the time it gave has passed on its own clock; a holder counts from before
  * it asked, on a clock that may run a little slow, and keeps a margin for that.
- * `careful` is what an election by position does: the lease is refused to a node while another one that is alive and can
- * reach the service has come further.
+ * Whoever is first gets it; whether that one may take office is the candidate's business (node/election.ts).
  */
 import type { Clock, Timer } from '../../packages/core/src/base/clock.ts'
-import type {
-  AcquireOutcome,
-  AcquireRequest,
-  HeldLease,
-  Lease,
-  LeaseObservation,
+import {
+  type AcquireOutcome,
+  type AcquireRequest,
+  type HeldLease,
+  type Lease,
+  type LeaseObservation,
+  requireHeld,
 } from '../../packages/core/src/lease/lease.ts'
 import { type LeaseHolder, sameHolder } from '../../packages/core/src/lease/lease-holder.ts'
 import { type Epoch, epoch, NO_EPOCH } from '../../packages/core/src/position/epoch.ts'
@@ -30,11 +30,13 @@ const MESSAGE_BYTES = 100
 
 type Question =
   | { readonly kind: 'acquire'; readonly self: LeaseHolder; readonly above: Epoch }
-  | { readonly kind: 'renew' | 'release'; readonly epoch: Epoch }
+  | { readonly kind: 'renew' | 'release' | 'office'; readonly epoch: Epoch }
   | { readonly kind: 'watch' }
 
 interface Answer {
   readonly granted: Epoch | undefined
+  /** Of who was in office last. */
+  readonly lastOffice: Epoch
   readonly holder: LeaseHolder | undefined
 }
 
@@ -45,14 +47,12 @@ export class Arbiter implements Host {
   readonly isDead = false
   readonly isPaused = false
   readonly #time: WorldTime
-  readonly #mayHold: (name: string) => boolean
   #held: { readonly epoch: Epoch; readonly holder: LeaseHolder; untilMs: number } | undefined
   #lastEpoch = 0
+  #lastOffice = NO_EPOCH
 
-  /** @param mayHold whether the node may have it now */
-  constructor(time: WorldTime, mayHold: (name: string) => boolean) {
+  constructor(time: WorldTime) {
     this.#time = time
-    this.#mayHold = mayHold
   }
 
   /** Name of the node that holds it at this moment, by the service's clock. */
@@ -87,17 +87,22 @@ export class Arbiter implements Host {
   #answer(question: Question): Answer {
     const held = this.#current()
     const untilMs = this.#time.nowMs + TTL_MS
-    if (question.kind === 'acquire' && held === undefined && this.#mayHold(question.self.name)) {
+    const lastOffice = this.#lastOffice
+    if (question.kind === 'acquire' && held === undefined) {
       this.#lastEpoch = Math.max(this.#lastEpoch, question.above) + 1
       this.#held = { epoch: epoch(this.#lastEpoch), holder: question.self, untilMs }
-      return { granted: this.#held.epoch, holder: question.self }
+      return { granted: this.#held.epoch, lastOffice, holder: question.self }
     }
     if (question.kind === 'renew' && held?.epoch === question.epoch && this.#revoked !== question.epoch) {
       held.untilMs = untilMs
-      return { granted: held.epoch, holder: held.holder }
+      return { granted: held.epoch, lastOffice, holder: held.holder }
+    }
+    if (question.kind === 'office' && held?.epoch === question.epoch && this.#revoked !== question.epoch) {
+      this.#lastOffice = question.epoch
+      return { granted: held.epoch, lastOffice, holder: held.holder }
     }
     if (question.kind === 'release' && held?.epoch === question.epoch) this.#held = undefined
-    return { granted: undefined, holder: this.#current()?.holder }
+    return { granted: undefined, lastOffice, holder: this.#current()?.holder }
   }
 }
 
@@ -123,7 +128,8 @@ export class ArbiterLease implements Lease {
     const askedMs = this.#clock.monotonicMs()
     const answer = await this.#ask({ kind: 'acquire', self, above: epochAbove })
     if (answer.granted === undefined || this.#isClosed) return { kind: 'taken', holder: answer.holder }
-    const lease = new Held(answer.granted, askedMs + TTL_MS, this.#clock, (question) => this.#ask(question))
+    const { granted, lastOffice } = answer
+    const lease = new Held(granted, lastOffice, askedMs + TTL_MS, this.#clock, (question) => this.#ask(question))
     this.#held = lease
     return { kind: 'held', lease }
   }
@@ -165,15 +171,22 @@ export class ArbiterLease implements Lease {
 
 class Held implements HeldLease {
   readonly epoch: Epoch
-  readonly lastOffice = NO_EPOCH
+  readonly lastOffice: Epoch
   readonly #lost = new AbortController()
   readonly #clock: Clock
   readonly #ask: (question: Question) => Promise<Answer>
   #untilMs: number
   #timer: Timer
 
-  constructor(held: Epoch, untilMs: number, clock: Clock, ask: (question: Question) => Promise<Answer>) {
+  constructor(
+    held: Epoch,
+    lastOffice: Epoch,
+    untilMs: number,
+    clock: Clock,
+    ask: (question: Question) => Promise<Answer>,
+  ) {
     this.epoch = held
+    this.lastOffice = lastOffice
     this.#untilMs = untilMs
     this.#clock = clock
     this.#ask = ask
@@ -188,8 +201,11 @@ class Held implements HeldLease {
     return !this.#lost.signal.aborted && this.#clock.monotonicMs() + marginMs < this.#untilMs
   }
 
-  recordOffice(): Promise<void> {
-    return Promise.resolve()
+  async recordOffice(): Promise<void> {
+    requireHeld(this)
+    const { granted } = await this.#ask({ kind: 'office', epoch: this.epoch })
+    if (granted !== this.epoch && !this.#lost.signal.aborted) this.#lost.abort('another node has it')
+    requireHeld(this)
   }
 
   runOut(): void {

@@ -80,12 +80,14 @@ export class Client {
 
   #next(after: string | undefined): Operation {
     const nodes = this.#fleet.machines.length
+    const hasVoters = this.#fleet.settings.voters.length > 0
     const level = this.#chance.weighted<AwaitLevel>([
       [2, 'none'],
       [3, 'local'],
       [3, { replicas: 1 }],
       [1, { replicas: Math.min(2, nodes) }],
       [1, 'all'],
+      [hasVoters ? 5 : 0, 'majority'],
     ])
     return this.#book.add(`${this.#name}-${++this.#sequence}`, level, after)
   }

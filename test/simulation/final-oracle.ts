@@ -30,6 +30,7 @@ export function judge(fleet: Fleet, book: OperationBook): void {
     const places = state.places.get(operation.id)
     if (places === undefined) {
       operation.isReported = true
+      if (operation.isSafe) fleet.violate(new Violation('I1', `${operation.id} was at a majority and is lost`))
       if (!reported.has(operation.id)) {
         fleet.violate(new Violation('lost', `${operation.id} was applied at ${operation.appliedAt} and is nowhere`))
       }

@@ -80,7 +80,7 @@ export class Fleet {
     )
     this.configured = settings.machines[0] as string
     for (const name of settings.machines) this.roles.set(name, this.#roleFor(name))
-    this.arbiter = new Arbiter(time, (name) => this.#mayHold(name))
+    this.arbiter = new Arbiter(time)
     this.network.started(this.arbiter)
     this.oracle = new HistoryOracle((name) => settings.leadership === 'static' || this.arbiter.holder === name)
   }
@@ -140,6 +140,8 @@ export class Fleet {
         chance: chance.for(`${name}#${process.incarnation}`),
         protocol,
         options: this.settings.node,
+        machines: this.settings.machines,
+        voters: this.settings.voters,
         lease: isElected ? 'elected' : role === 'primary' ? true : { url: `http://${role.follows}:2` },
         onOpened: (opened) => this.#opened(opened),
         onRole: (changed, to) => this.#roleChanged(changed, to),
@@ -242,12 +244,6 @@ export class Fleet {
     return name === this.configured ? 'primary' : { follows: this.configured }
   }
 
-  #mayHold(name: string): boolean {
-    const may = !this.settings.isCareful || this.isMostAdvanced(name)
-    if (may) this.#away = this.#countAway()
-    return may
-  }
-
   #countAway(): number {
     return (
       this.machines.length - this.nodes.filter(({ name, process }) => !process.isPaused && !this.isCutOff(name)).length
@@ -288,6 +284,8 @@ export class Fleet {
       // One of those that have it was there to be chosen.
       const mustHave = this.settings.isCareful && operation.copies >= this.#away
       this.events.add(`${node.name} takes office without ${operation.id}, which ${operation.copies + 1} machines have`)
+      if (operation.isSafe)
+        this.violate(new Violation('I1', `${node.name} takes office without ${operation.id}, which is at a majority`))
       if (mustHave) {
         this.violate(new Violation('I1', `${node.name} was chosen with care and has lost ${operation.id}`))
       }
@@ -310,7 +308,8 @@ export class Fleet {
       )
     }
     operation.appliedAt = node.name
-    // Acknowledged by replicas that had not heard of the next primary yet: until replicas refuse older epochs it may be lost.
+    if (answer.level === 'majority') operation.isSafe = true
+    // Acknowledged by replicas that had not heard of the next primary yet, and no majority.
     const isOver = this.settings.leadership === 'elected' && this.arbiter.holder !== node.name
     if (isOver || answer.epoch < this.#newestOffice) operation.isLost = true
     operation.copies = Math.max(operation.copies, asked)

@@ -21,6 +21,8 @@ export interface Operation {
   appliedAt: string | undefined
   /** Durable copies on other nodes that the answer stands for. */
   copies: number
+  /** Acknowledged at `majority`: nobody takes office without it. */
+  isSafe: boolean
   /** A primary took office without it, or had done so before the answer. */
   isLost: boolean
   /** At the end only a divergence report has it. */
@@ -39,6 +41,7 @@ export class OperationBook {
       told: 'waiting',
       appliedAt: undefined,
       copies: 0,
+      isSafe: false,
       isLost: false,
       isReported: false,
     }

@@ -18,8 +18,10 @@ export interface Settings {
   readonly machines: readonly string[]
   /** `static`: one machine is configured to be the primary, and moved by restarts. `elected`: a lease with a time to live. */
   readonly leadership: 'static' | 'elected'
-  /** A new primary is chosen among those that are there by how far it has come; otherwise anybody may be. */
+  /** Where an operator chooses: among those that are there, by how far they have come; otherwise anybody may be the primary. */
   readonly isCareful: boolean
+  /** Whose majority an elected primary needs; empty: everybody who is known, unless the candidate knows better. */
+  readonly voters: readonly string[]
   readonly clients: number
   /** Virtual ms of faults. */
   readonly lengthMs: number
@@ -33,10 +35,14 @@ export function drawSettings(chance: Chance): Settings {
     [6, 3],
     [1, 5],
   ])
+  const machines = Array.from({ length: count }, (_, i) => `n${i + 1}`)
+  const leadership = chance.happens(0.5) ? 'static' : 'elected'
+  const hasVoters = chance.happens(0.7)
   return {
-    machines: Array.from({ length: count }, (_, i) => `n${i + 1}`),
-    leadership: chance.happens(0.5) ? 'static' : 'elected',
-    isCareful: chance.happens(0.6),
+    machines,
+    leadership,
+    isCareful: leadership === 'static' && chance.happens(0.6),
+    voters: leadership === 'elected' && hasVoters ? machines : [],
     clients: chance.between(2, 6),
     lengthMs: chance.between(10_000, 30_000),
     faultEveryMs: chance.pick([150, 300, 600]),

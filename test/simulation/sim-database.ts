@@ -14,13 +14,14 @@ import type { PageChecksums } from '../../packages/core/src/ltx/page-checksums.t
 import { type Epoch, epochOf, type EpochTable, NO_EPOCH } from '../../packages/core/src/position/epoch.ts'
 import { type Position, ZERO_POSITION } from '../../packages/core/src/position/position.ts'
 import { PositionTracker, type TrackedPosition } from '../../packages/core/src/position/position-tracker.ts'
-import type { ReplicaReport } from '../../packages/core/src/position/replica-report.ts'
+import type { DatabaseStanding, ReplicaReport } from '../../packages/core/src/position/replica-report.ts'
 import type { Txid } from '../../packages/core/src/position/txid.ts'
 import type { DatabaseName } from '../../packages/core/src/request/database-name.ts'
 import type { SnapshotSpool } from '../../packages/core/src/stream/snapshot-spool.ts'
 import type { LogRead, StreamableDatabase } from '../../packages/core/src/stream/streamable-database.ts'
 import { ProcedureTable } from '../../packages/core/src/write/procedure-table.ts'
 import type { SimProcess } from './sim-process.ts'
+import { canContinue } from './sim-standing.ts'
 import { SimPrimary, type SimPrimaryParts } from './sim-primary.ts'
 import { SimReplica } from './sim-replica.ts'
 import type { SqliteImage } from './sqlite-image.ts'
@@ -98,7 +99,38 @@ export class SimDatabase implements StreamableDatabase {
     return this.replica
   }
 
-  openAsReplica(): void {
+  /** What the stream delivered is not under way any more. */
+  async settled(): Promise<void> {
+    await this.replica?.settled()
+    await this.log.sync()
+  }
+
+  get contact(): SimReplica['contact'] {
+    return this.replica?.contact
+  }
+
+  standing(): DatabaseStanding {
+    return { ...this.report(), isWhole: this.primary !== undefined || this.replica?.isWhole === true }
+  }
+
+  /** Throws `COPY_NOT_WHOLE`. */
+  requireWhole(): void {
+    if (this.replica?.mayLead !== false) return
+    throw new ClusterError('COPY_NOT_WHOLE', `database "${this.name}": this node has no whole copy of it`)
+  }
+
+  /** As the primary it was when it stopped: what it committed and could not log is logged in that epoch, where that can be proved. */
+  #logOwnCommits(lastOffice: Epoch): void {
+    const { process } = this.#parts
+    const { file } = process.machine
+    const wasPrimary = lastOffice !== NO_EPOCH && this.log.epochTable().at(-1)?.epoch === lastOffice
+    if (!wasPrimary || file.current.isEmpty || !canContinue(file, this.log, this.marker)) return
+    this.#newPrimary(lastOffice).close()
+  }
+
+  /** @param lastOffice the epoch in which this node was in office last */
+  openAsReplica(lastOffice: Epoch): void {
+    this.#logOwnCommits(lastOffice)
     this.replica = new SimReplica({
       ...this.#common(),
       disk: this.#parts.disk,
@@ -117,7 +149,12 @@ export class SimDatabase implements StreamableDatabase {
   /** From whatever mode it was in. */
   async openAsPrimary(epoch: Epoch): Promise<void> {
     await this.closeMode()
-    this.primary = new SimPrimary(
+    this.primary = this.#newPrimary(epoch)
+    this.primary.announce()
+  }
+
+  #newPrimary(epoch: Epoch): SimPrimary {
+    return new SimPrimary(
       {
         ...this.#parts,
         ...this.#common(),
@@ -126,7 +163,6 @@ export class SimDatabase implements StreamableDatabase {
       },
       epoch,
     )
-    this.primary.announce()
   }
 
   async closeMode(): Promise<void> {

@@ -26,13 +26,17 @@ import { createStaticLease, type StaticPrimary } from '../../packages/core/src/l
 import type { ResolvedLogOptions } from '../../packages/core/src/log/log-options.ts'
 import { awaitReplicas, requireAwaitable } from '../../packages/core/src/node/await-replicas.ts'
 import { ClusterIdentity } from '../../packages/core/src/node/cluster-identity.ts'
+import { Election } from '../../packages/core/src/node/election.ts'
 import { Following } from '../../packages/core/src/node/following.ts'
+import { KnownMembers } from '../../packages/core/src/node/known-members.ts'
 import { Membership } from '../../packages/core/src/node/membership.ts'
+import type { Pull } from '../../packages/core/src/node/promotion-plan.ts'
+import { pull } from '../../packages/core/src/node/pull.ts'
 import type { ResolvedPeerOptions } from '../../packages/core/src/peer/peer-options.ts'
 import { PeerPool } from '../../packages/core/src/peer/peer-pool.ts'
 import { PeerServer } from '../../packages/core/src/peer/peer-server.ts'
 import { type PeerProtocol, PROTOCOL_VERSION } from '../../packages/core/src/peer/protocol.ts'
-import { NO_EPOCH } from '../../packages/core/src/position/epoch.ts'
+import { type Epoch, NO_EPOCH } from '../../packages/core/src/position/epoch.ts'
 import { ReplicaPositions } from '../../packages/core/src/position/replica-positions.ts'
 import { Voters } from '../../packages/core/src/position/voters.ts'
 import { admitOperation } from '../../packages/core/src/request/admit-operation.ts'
@@ -54,6 +58,7 @@ import type { SqliteImage } from './sqlite-image.ts'
 import { serverCall, virtualDial } from './virtual-channel.ts'
 import { serveHttp, virtualConnect } from './virtual-http.ts'
 import { probe } from './virtual-info.ts'
+import { answerStanding, askStanding, STANDING_DOOR } from './virtual-standing.ts'
 import type { WorldTime } from './world-time.ts'
 
 export interface NodeOptions {
@@ -78,6 +83,10 @@ export interface SimNodeParts {
   readonly protocol: PeerProtocol
   readonly options: NodeOptions
   readonly lease: 'elected' | StaticPrimary
+  /** Names of all machines. */
+  readonly machines: readonly string[]
+  /** Of an election; empty: none. */
+  readonly voters: readonly string[]
   /** The database is there: whoever watches it may look. */
   onOpened(node: SimNode): void
   onRole(node: SimNode, role: NodeRole): void
@@ -97,8 +106,6 @@ export interface SimNodeParts {
 
 const LEADERSHIP = resolveLeadershipOptions({ marginMs: 100, retryMinMs: 50, retryMaxMs: 500 })
 
-const NO_VOTERS = new Voters([], '')
-
 export class SimNode {
   readonly process: SimProcess
   readonly clock: Clock
@@ -117,6 +124,10 @@ export class SimNode {
   readonly #streamServer: StreamServer
   readonly #forwarder: Forwarder
   readonly #following: Following
+  readonly #knownMembers: KnownMembers
+  readonly #election: Election
+  readonly #voters: Voters
+  readonly #progressListeners = new Set<() => void>()
   readonly #pruning: RunLoop
 
   constructor(parts: SimNodeParts) {
@@ -151,9 +162,38 @@ export class SimNode {
       random,
       self: () => this.#holder(),
       newestEpoch: () => this.#identity.newestEpoch,
-      takeOffice: (term) => this.#takeOffice(term),
+      takeOffice: (term, signal) => this.#takeOffice(term, signal),
       leaveOffice: () => this.#leaveOffice(),
       onFailure: () => undefined,
+    })
+    this.#voters = new Voters(parts.voters, process.name)
+    this.#knownMembers = new KnownMembers({
+      disk,
+      file: '/data/main/members',
+      voters: parts.voters,
+      members: this.#membership.members,
+      onFailure: () => undefined,
+    })
+    this.#election = new Election({
+      lease: this.#lease,
+      clock,
+      identity: this.#identity,
+      voters: parts.voters,
+      card: () => this.#card(),
+      members: () => this.#knownMembers.all,
+      addresses: () => parts.machines.filter((name) => name !== process.name).map((name) => `${name}:1`),
+      databases: () => [this.database],
+      ask: (address, candidacy, timeoutMs) => askStanding(network, process, clock, address, candidacy, timeoutMs),
+      pull: (_database, wanted, candidate, signal) => this.#pull(wanted, candidate, signal),
+      takeOffice: async (epoch) => {
+        this.database.requireWhole()
+        await this.database.openAsPrimary(epoch)
+        this.#parts.onOffice(this)
+      },
+      supersede: (by) => this.leadership.supersede(by),
+      endOlderStreams: () => this.#following.renew(),
+      settled: () => this.database.settled(),
+      warn: () => undefined,
     })
     const hello = () => ({
       ...this.#card(),
@@ -232,7 +272,7 @@ export class SimNode {
         clusterId: () => this.#identity.clusterId,
         isPrimary: () => this.leadership.isPrimary,
         term: () => this.leadership.epoch,
-        promised: () => NO_EPOCH,
+        promised: () => this.#identity.promised,
         facts: () => this.#facts(),
         databases: () => [this.database],
         database: (name) => (name === DATABASE ? this.database : undefined),
@@ -244,18 +284,8 @@ export class SimNode {
       onFailure: () => undefined,
     })
     this.#following = new Following({
-      nodeId: this.nodeId.toUpperCase(),
-      nodeName: process.name,
-      keys,
-      interop: false,
-      clusterId: () => this.#identity.clusterId,
-      promised: () => NO_EPOCH,
-      adoptClusterId,
-      clock,
-      route,
-      connect: virtualConnect(network, process, options.streamWindowBytes),
-      random,
-      options: options.streamSink,
+      ...this.#sinkParts(),
+      promised: () => this.#identity.promised,
       databases: () => [this.database],
       onFailure: (error) => this.#parts.onTrouble(this, error),
     })
@@ -276,10 +306,10 @@ export class SimNode {
   open(): void {
     const { network } = this.#parts
     this.#parts.onOpened(this)
-    if (this.#parts.lease !== true) this.database.openAsReplica()
+    if (this.#parts.lease !== true) this.database.openAsReplica(this.#identity.lastOffice)
     this.process.accept = (door, connection) => this.#accept(door, connection)
     network.started(this.process)
-    this.leadership.onChange((role) => this.#roleChanged(role))
+    this.leadership.onChange((role, before) => this.#roleChanged(role, before))
     this.leadership.open()
     this.#report()
     this.#pruning.start()
@@ -302,6 +332,7 @@ export class SimNode {
     this.database.tracker.close()
     await this.#lease.close()
     this.#membership.close()
+    this.#knownMembers.close()
     this.#forwarder.close()
     await this.#peerServer.close()
     await this.#following.close()
@@ -356,20 +387,46 @@ export class SimNode {
 
   #accept(door: string, connection: Endpoint): boolean {
     const { protocol, options } = this.#parts
-    if (door === 'grpc') this.#peerServer.accept(serverCall(connection, protocol))
+    if (door === STANDING_DOOR) answerStanding(connection, (candidacy) => this.#election.answer(candidacy))
+    else if (door === 'grpc') this.#peerServer.accept(serverCall(connection, protocol))
     else serveHttp(connection, options.streamWindowBytes, (exchange) => this.#streamServer.accept(exchange))
     return true
   }
 
-  async #takeOffice(term: Term): Promise<void> {
+  async #takeOffice(term: Term, signal: AbortSignal): Promise<void> {
     try {
       this.#following.follow(undefined)
-      await this.database.openAsPrimary(term.epoch)
-      this.#parts.onOffice(this)
+      await this.#following.settled()
+      await this.#election.takeOffice(term, signal)
     } catch (error) {
       // A node that can be nothing but the primary ends when it cannot; so does one whose database failed half-way.
-      this.#parts.onStopped(this, error)
+      if (this.#parts.lease === true || !this.database.isReadable) this.#parts.onStopped(this, error)
       throw error
+    }
+  }
+
+  async #pull(wanted: Pull, candidate: Epoch, signal: AbortSignal): Promise<void> {
+    const onProgress = (listener: () => void): (() => void) => {
+      this.#progressListeners.add(listener)
+      return () => this.#progressListeners.delete(listener)
+    }
+    await pull(wanted, this.database, { stream: this.#sinkParts(), clock: this.clock, candidate, onProgress }, signal)
+  }
+
+  #sinkParts() {
+    const { network, process, chance, options } = this.#parts
+    return {
+      nodeId: this.nodeId.toUpperCase(),
+      nodeName: process.name,
+      keys: [] as const,
+      interop: false,
+      clusterId: () => this.#identity.clusterId,
+      adoptClusterId: (id: string) => this.#identity.adopt(id),
+      clock: this.clock,
+      route: (address: string) => address,
+      connect: virtualConnect(network, process, options.streamWindowBytes),
+      random: chance.for('stream jitter').next,
+      options: options.streamSink,
     }
   }
 
@@ -379,12 +436,14 @@ export class SimNode {
     const isStopped = this.database.primary.isStopped
     await this.database.closeMode()
     if (this.#parts.lease === true || isStopped) return
-    this.database.openAsReplica()
+    this.database.openAsReplica(NO_EPOCH)
     this.#report()
     this.#following.added(this.database)
   }
 
-  #roleChanged(role: NodeRole): void {
+  #roleChanged(role: NodeRole, before: NodeRole): void {
+    this.#election.roleChanged(role, before)
+    if (role.kind === 'replica') this.#knownMembers.follows(role.primary.name, role.primary.grpcAddress ?? '')
     const url = role.kind === 'replica' ? role.primary.advertiseUrl : undefined
     if (role.kind !== 'primary') this.#streamServer.endStreams()
     if (role.kind !== 'candidate') this.#following.follow(url)
@@ -393,15 +452,16 @@ export class SimNode {
 
   async #executeHere(call: WriteCall, { deadlineMs }: WriteContext): Promise<WriteAnswer> {
     this.leadership.requirePrimary()
-    requireAwaitable(call, NO_VOTERS)
+    requireAwaitable(call, this.#voters)
     const { operation, requestId, idempotencyKey } = call
     const committed = await this.database.write({ operation, requestId, idempotencyKey, deadlineMs })
-    const answer = await awaitReplicas(call, committed, { replicas: this.positions, voters: NO_VOTERS }, deadlineMs)
+    const answer = await awaitReplicas(call, committed, { replicas: this.positions, voters: this.#voters }, deadlineMs)
     this.#parts.onAnswer(this, call, answer)
     return answer
   }
 
   #report(): void {
+    for (const listener of this.#progressListeners) listener()
     if (this.database.isPrimary) return
     this.#parts.onReport(this)
     this.#membership.reporter.update(this.database.report())

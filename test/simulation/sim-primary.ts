@@ -233,19 +233,18 @@ function begin(parts: SimPrimaryParts, epoch: Epoch, afterCapture: () => void): 
   const captureFrom = (position: Position, image: SqliteImage) => new VirtualCapture({ ...common, position, image })
   if (file.current.isEmpty) create(parts)
   file.sync()
-  const known = standingOf(file, log, marker)
-  if (known !== undefined) {
-    applyLogged(parts, known)
-    const { position } = log.tail
-    log.recordEpochStart({ epoch, firstTxid: nextTxid(position.txid), checksumBefore: position.checksum })
-    return captureFrom(position, file.current)
-  }
-  const { position: before, epoch: epochBefore } = log.tail
   const beginEpoch = (): void => {
     const { txid, checksum } = log.tail.position
     if (log.epochTable().at(-1)?.epoch === epoch) return
     log.recordEpochStart({ epoch, firstTxid: nextTxid(txid), checksumBefore: txid === 0n ? NO_CHECKSUM : checksum })
   }
+  const known = standingOf(file, log, marker)
+  if (known !== undefined) {
+    applyLogged(parts, known)
+    beginEpoch()
+    return captureFrom(log.tail.position, file.current)
+  }
+  const { position: before, epoch: epochBefore } = log.tail
   const logged = before.txid === 0n ? undefined : file.states.findLast((state) => state.checksum === before.checksum)
   if (logged !== undefined) {
     // The same records again, with the TXIDs that replicas may know them by, in the epoch in which this node wrote them.

@@ -59,6 +59,9 @@ export class SimReplica implements StreamReceiver {
   #isClosed = false
   /** The file holds commits that its log does not have. */
   #isChanged = false
+  /** It is whole, but of another history than the primary's. */
+  #isParted = false
+  #contact: { readonly term: Epoch; readonly isCaughtUp: boolean; readonly heardMs: number } | undefined
   /** What was kept of the history that is about to be replaced. */
   #report: DivergenceReport | undefined
 
@@ -92,6 +95,26 @@ export class SimReplica implements StreamReceiver {
     tracker.replace(log.tail)
   }
 
+  get contact(): { readonly term: Epoch; readonly isCaughtUp: boolean; readonly heardMs: number } | undefined {
+    return this.#contact
+  }
+
+  get isWhole(): boolean {
+    return !this.#needsSeed && this.#stoppedBy === undefined && this.#pipeline !== undefined
+  }
+
+  /** Whether this node may go on from what it has, when nobody has more. */
+  get mayLead(): boolean {
+    if (this.#stoppedBy !== undefined) return false
+    const { process, log } = this.#parts
+    const isNew = process.machine.file.current.isEmpty && log.tail.position.txid === 0n
+    return !this.#needsSeed || this.#isChanged || this.#isParted || isNew
+  }
+
+  async settled(): Promise<void> {
+    await this.#pipeline?.settled()
+  }
+
   get isReadable(): boolean {
     return this.#isReadable
   }
@@ -111,6 +134,7 @@ export class SimReplica implements StreamReceiver {
 
   async connected(greeting: StreamGreeting): Promise<void> {
     const { log, onEpochs } = this.#parts
+    this.#contact = { term: greeting.term, isCaughtUp: false, heardMs: this.#parts.clock.monotonicMs() }
     await this.#pipeline?.settled()
     if (this.#isClosed) return
     if (this.#parts.sabotage === 'gives-up-without-report') this.#needsSeed ||= greeting.seed !== undefined
@@ -146,9 +170,14 @@ export class SimReplica implements StreamReceiver {
     }
   }
 
-  heartbeat(): void {}
+  heartbeat(): void {
+    if (this.#contact !== undefined) this.#contact = { ...this.#contact, heardMs: this.#parts.clock.monotonicMs() }
+  }
 
-  ready(): void {}
+  ready(): void {
+    if (this.#contact !== undefined) this.#contact = { ...this.#contact, isCaughtUp: true }
+    this.heartbeat()
+  }
 
   dropped(): void {}
 
@@ -227,6 +256,7 @@ export class SimReplica implements StreamReceiver {
       return
     }
     this.#report = await reportParting(database, log, reports, parting, greeting, clock.nowMs())
+    this.#isParted ||= !this.#needsSeed
     this.#needsSeed = true
   }
 
@@ -250,15 +280,17 @@ export class SimReplica implements StreamReceiver {
     if (image.checksum !== position.checksum)
       throw new Error(`a snapshot of ${formatPosition(position)} has another checksum`)
     this.#parts.marker.note({ ...at, epochs: this.#epochs })
+    const isCopy = this.#isChanged
+    this.#isParted = false
+    this.#isChanged = false
     process.passing('before-apply')
-    onReplace(file.current, image, this.#isChanged ? 'copy' : this.#report)
+    onReplace(file.current, image, isCopy ? 'copy' : this.#report)
     file.replace(image)
     if (this.#epochs.length > 0) log.adoptEpochTable(this.#epochs)
     log.reset(at)
     disk.remove('seed.remove-spool', snapshot.databaseFile)
     this.#pipeline = this.#newPipeline(this.#newApplier(position))
     this.#parts.marker.forget()
-    this.#isChanged = false
     this.#report = undefined
     this.#needsSeed = false
     this.#isReadable = true

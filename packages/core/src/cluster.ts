@@ -283,10 +283,8 @@ export class Cluster implements AsyncDisposable {
       pull: (database, wanted, candidate, signal) => this.#pull(database, wanted, candidate, signal),
       takeOffice: (epoch) => this.#engine.takeOffice(epoch),
       supersede: (by) => this.#leadership.supersede(by),
-      endOlderStreams: async () => {
-        await this.#following.renew()
-        await this.#engine.settled()
-      },
+      endOlderStreams: () => this.#following.renew(),
+      settled: () => this.#engine.settled(),
       warn,
     })
     this.#handoff = new Handoff({

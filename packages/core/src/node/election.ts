@@ -54,8 +54,10 @@ export interface ElectionParts {
   takeOffice(epoch: Epoch): Promise<void>
   /** This node's own office ends when it is older. Resolves when it commits no more. */
   supersede(by: Epoch): Promise<void>
-  /** The stream from an older primary ends; resolves when what it delivered is durable. */
+  /** The stream from an older primary ends; resolves when nothing of it is under way. */
   endOlderStreams(): Promise<void>
+  /** What the databases have is durable; rejects when the disk refuses. */
+  settled(): Promise<void>
   warn(name: string, message: string, details: Readonly<Record<string, unknown>>): void
 }
 
@@ -74,7 +76,8 @@ export class Election {
   #answering: Promise<unknown> = Promise.resolve()
   /** When this node stopped following somebody last, on the monotonic scale. */
   #lostPrimaryMs: number | undefined
-  #acceptsLoss = false
+  /** An operator accepts a loss until then; monotonic. */
+  #acceptsLossUntilMs = 0
   /** Name → address of who dialled this node, the newest last. */
   readonly #met = new Map<string, string>()
   /** While this node asks. */
@@ -84,9 +87,13 @@ export class Election {
     this.#parts = parts
   }
 
-  /** The next candidacy of this node takes office although others may have more; once. */
-  acceptLoss(): void {
-    this.#acceptsLoss = true
+  /** This node takes office although others may have more: once, until that time (monotonic), and not after another primary was seen. */
+  acceptLoss(untilMs: number): void {
+    this.#acceptsLossUntilMs = untilMs
+  }
+
+  get #acceptsLoss(): boolean {
+    return this.#parts.clock.monotonicMs() < this.#acceptsLossUntilMs
   }
 
   /** A node dialled this one, which it found by the lease that this one holds: it is one to ask, too. */
@@ -98,6 +105,7 @@ export class Election {
   }
 
   roleChanged(role: NodeRole, before: NodeRole): void {
+    if (role.kind === 'replica') this.#acceptsLossUntilMs = 0
     if (before.kind === 'replica' && role.kind !== 'replica') this.#lostPrimaryMs = this.#parts.clock.monotonicMs()
   }
 
@@ -106,6 +114,7 @@ export class Election {
     const { lease, identity, takeOffice } = this.#parts
     if (lease.kind === 'static') return takeOffice(term.epoch)
     identity.promise(term.epoch)
+    await this.#parts.settled()
     const founds = await this.#findCluster(signal)
     const plan = await this.#plan(term, signal)
     this.#recordLosses(term, plan)
@@ -115,7 +124,7 @@ export class Election {
     await takeOffice(term.epoch)
     identity.beginOffice(term.epoch)
     await term.lease.recordOffice()
-    this.#acceptsLoss = false
+    this.#acceptsLossUntilMs = 0
   }
 
   /** Another candidate asks. Throws `CLUSTER_MISMATCH`; `PROMOTION_REFUSED` when this node takes part in no election. */
@@ -146,6 +155,7 @@ export class Election {
       await supersede(epoch)
       await endOlderStreams()
     }
+    await this.#parts.settled()
     const { nodeId, nodeName, httpUrl } = this.#parts.card()
     return {
       clusterId: identity.clusterId ?? '',

@@ -75,7 +75,7 @@ export class Handoff {
     const primary = leadership.primary()
     if (primary?.isSelf === true) return { primary: nodeName }
     if (primary !== undefined) return this.handOff(nodeName, deadlineMs)
-    if (acceptsLoss) election.acceptLoss()
+    if (acceptsLoss) election.acceptLoss(deadlineMs)
     leadership.standNow()
     return { primary: (await leadership.waitForPrimary(deadlineMs)).name }
   }

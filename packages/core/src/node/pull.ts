@@ -30,6 +30,8 @@ export interface PullParts {
 
 const PULL_STALL_MS = 10_000
 const LOOK_EVERY_MS = 250
+/** Heartbeats and greetings of `PULL_STALL_MS` are less. */
+const PROGRESS_BYTES = 64 * 1024
 
 /** Throws `PROMOTION_REFUSED`, and what the signal was aborted with. */
 export async function pull(
@@ -57,7 +59,7 @@ export async function pull(
   }
   sink.follow(database.name, receiver)
   try {
-    const end = await until(isThere, () => sink.status()[0]?.receivedBytes ?? 0, parts, signal)
+    const end = await until(isThere, () => progressOf(sink), parts, signal)
     if (end === 'stalled') {
       const why = isClusterError(lastFailure) ? `: ${lastFailure.summary}` : ''
       throw new ClusterError(
@@ -71,6 +73,13 @@ export async function pull(
   }
 }
 
+/** Records taken, and a snapshot under way in steps; the signs of life of a connection are none. */
+function progressOf(sink: StreamSink): number {
+  const [status] = sink.status()
+  if (status === undefined) return 0
+  return status.recordCount + status.snapshotCount + Math.floor(status.receivedBytes / PROGRESS_BYTES)
+}
+
 function until(
   isThere: () => boolean,
   received: () => number,
@@ -78,7 +87,7 @@ function until(
   signal: AbortSignal,
 ): Promise<'there' | 'stalled'> {
   return new Promise((resolve, reject) => {
-    let bytes = received()
+    let progress = received()
     let movedMs = clock.monotonicMs()
     let timer: Timer | undefined
     const end = (settle: () => void): void => {
@@ -91,8 +100,8 @@ function until(
     const look = (): void => {
       if (isThere()) return end(() => resolve('there'))
       const nowMs = clock.monotonicMs()
-      if (received() !== bytes) movedMs = nowMs
-      bytes = received()
+      if (received() !== progress) movedMs = nowMs
+      progress = received()
       if (nowMs - movedMs >= PULL_STALL_MS) end(() => resolve('stalled'))
     }
     const tick = (): void => {

@@ -212,9 +212,10 @@ export class EmbeddedDatabase implements EngineDatabase, StreamableDatabase {
     }
   }
 
-  /** Resolves when nothing that the stream delivered is under way any more. */
+  /** Resolves when nothing that the stream delivered is under way any more, and all of the log is durable. Throws `STORAGE_FAILED`. */
   async settled(): Promise<void> {
     await this.#replica?.settled()
+    await this.#store.log.sync()
   }
 
   /** With the last primary that this node followed in this process; `undefined` without one, and in office. */

@@ -119,7 +119,7 @@ export class EmbeddedEngine {
     for (const name of this.#options.directory.databaseNames(GROUP)) await this.open(name)
   }
 
-  /** Resolves when nothing that the stream delivered is under way any more in any database. */
+  /** Resolves when nothing that the stream delivered is under way any more in any database, and all logs are durable. */
   async settled(): Promise<void> {
     await Promise.all([...this.#databases.values()].map((database) => database.settled()))
   }
