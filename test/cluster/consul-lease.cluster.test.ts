@@ -218,6 +218,16 @@ describe('Consul', () => {
     expect(failure).toMatchObject({ code: 'LEASE_UNAVAILABLE', details: { status: 403 } })
     expect(String(failure)).toContain('Give the token of lease.url write')
     expect(JSON.stringify(failure) + String(failure)).not.toContain('a-wrong-secret')
+    // A token that may read, and open sessions, and not write the key: that is no lost race.
+    const rules =
+      'key_prefix "" { policy = "read" } session_prefix "" { policy = "write" } node_prefix "" { policy = "read" }'
+    await guarded.ask('PUT', 'acl/policy', JSON.stringify({ Name: 'reader', Rules: rules }))
+    const made = await guarded.ask('PUT', 'acl/token', JSON.stringify({ Policies: [{ Name: 'reader' }] }))
+    const reader = guarded.url.replace('//', `//:${(made as { SecretID: string }).SecretID}@`)
+    await expect(tryToTake(leaseOf(nextKey(), {}, reader), 'a')).rejects.toMatchObject({
+      code: 'LEASE_UNAVAILABLE',
+      details: { status: 403 },
+    })
     const right = guarded.url.replace('//', '//:11111111-2222-3333-4444-555555555555@')
     await take(leaseOf(nextKey(), {}, right), 'a')
   })

@@ -114,11 +114,14 @@ export class ArbiterLease implements Lease {
   readonly #network: Network
   readonly #host: Host
   readonly #clock: Clock
+  readonly #overstayMs: number
   readonly #observations = new Set<Watch>()
   #isClosed = false
   #held: Held | undefined
 
-  constructor(network: Network, host: Host, clock: Clock) {
+  /** @param overstayMs for how much longer it believes that it has the lease */
+  constructor(network: Network, host: Host, clock: Clock, overstayMs: number) {
+    this.#overstayMs = overstayMs
     this.#network = network
     this.#host = host
     this.#clock = clock
@@ -129,7 +132,8 @@ export class ArbiterLease implements Lease {
     const answer = await this.#ask({ kind: 'acquire', self, above: epochAbove })
     if (answer.granted === undefined || this.#isClosed) return { kind: 'taken', holder: answer.holder }
     const { granted, lastOffice } = answer
-    const lease = new Held(granted, lastOffice, askedMs + TTL_MS, this.#clock, (question) => this.#ask(question))
+    const ttlMs = TTL_MS + this.#overstayMs
+    const lease = new Held(granted, lastOffice, askedMs, ttlMs, this.#clock, (question) => this.#ask(question))
     this.#held = lease
     return { kind: 'held', lease }
   }
@@ -175,19 +179,22 @@ class Held implements HeldLease {
   readonly #lost = new AbortController()
   readonly #clock: Clock
   readonly #ask: (question: Question) => Promise<Answer>
+  readonly #ttlMs: number
   #untilMs: number
   #timer: Timer
 
   constructor(
     held: Epoch,
     lastOffice: Epoch,
-    untilMs: number,
+    askedMs: number,
+    ttlMs: number,
     clock: Clock,
     ask: (question: Question) => Promise<Answer>,
   ) {
     this.epoch = held
     this.lastOffice = lastOffice
-    this.#untilMs = untilMs
+    this.#ttlMs = ttlMs
+    this.#untilMs = askedMs + ttlMs
     this.#clock = clock
     this.#ask = ask
     this.#timer = clock.setTimer(RENEW_MS, () => this.#renew())
@@ -226,7 +233,7 @@ class Held implements HeldLease {
     this.#ask({ kind: 'renew', epoch: this.epoch }).then(
       ({ granted }) => {
         if (this.#lost.signal.aborted) return
-        if (granted === this.epoch) this.#untilMs = Math.max(this.#untilMs, askedMs + TTL_MS)
+        if (granted === this.epoch) this.#untilMs = Math.max(this.#untilMs, askedMs + this.#ttlMs)
         else this.#lost.abort('another node has it')
       },
       // A renewal that fails is no loss before the time runs out.

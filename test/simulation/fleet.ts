@@ -82,7 +82,8 @@ export class Fleet {
     for (const name of settings.machines) this.roles.set(name, this.#roleFor(name))
     this.arbiter = new Arbiter(time)
     this.network.started(this.arbiter)
-    this.oracle = new HistoryOracle((name) => settings.leadership === 'static' || this.arbiter.holder === name)
+    const isExclusive = settings.leadership === 'elected' && settings.overstayMs === 0
+    this.oracle = new HistoryOracle((name) => !isExclusive || this.arbiter.holder === name)
   }
 
   machine(name: string): Machine {
@@ -142,6 +143,7 @@ export class Fleet {
         options: this.settings.node,
         machines: this.settings.machines,
         voters: this.settings.voters,
+        overstayMs: this.settings.overstayMs,
         lease: isElected ? 'elected' : role === 'primary' ? true : { url: `http://${role.follows}:2` },
         onOpened: (opened) => this.#opened(opened),
         onRole: (changed, to) => this.#roleChanged(changed, to),

@@ -19,10 +19,11 @@ beforeAll(() => {
 const noticed: readonly (readonly [Sabotage, oracle: string, firstSeed: number])[] = [
   ['announces-without-lease', 'I4', 3],
   ['forgets-request-ids', 'I7', 1],
-  ['reports-before-sync', 'I1', 15],
+  ['reports-before-sync', 'I1', 184],
   ['commits-without-sync', 'I1', 1],
   ['announces-before-apply', 'I3', 1],
   ['gives-up-without-report', 'I10', 2],
+  ['takes-office-unasked', 'I1', 15],
 ]
 
 it.each(noticed)(

@@ -14,5 +14,9 @@ export type Sabotage =
   | 'commits-without-sync'
   /** A replica announces records before it has applied them (I3). */
   | 'announces-before-apply'
+  /** A node that promised a candidate goes on with the older primary (I1, D13). */
+  | 'forgets-promises'
+  /** A candidate takes office with what it has, whatever others have (I1). */
+  | 'takes-office-unasked'
   /** A replica whose history differs is seeded without a comparison (I10). */
   | 'gives-up-without-report'

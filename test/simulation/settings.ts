@@ -22,6 +22,8 @@ export interface Settings {
   readonly isCareful: boolean
   /** Whose majority an elected primary needs; empty: everybody who is known, unless the candidate knows better. */
   readonly voters: readonly string[]
+  /** For how much longer than it may a holder believes that it has the lease, in ms: then two nodes are in office, and only promises keep a majority. */
+  readonly overstayMs: number
   readonly clients: number
   /** Virtual ms of faults. */
   readonly lengthMs: number
@@ -43,6 +45,7 @@ export function drawSettings(chance: Chance): Settings {
     leadership,
     isCareful: leadership === 'static' && chance.happens(0.6),
     voters: leadership === 'elected' && hasVoters ? machines : [],
+    overstayMs: leadership === 'elected' && hasVoters && chance.happens(0.4) ? chance.between(1_000, 6_000) : 0,
     clients: chance.between(2, 6),
     lengthMs: chance.between(10_000, 30_000),
     faultEveryMs: chance.pick([150, 300, 600]),

@@ -87,6 +87,8 @@ export interface SimNodeParts {
   readonly machines: readonly string[]
   /** Of an election; empty: none. */
   readonly voters: readonly string[]
+  /** See settings.ts. */
+  readonly overstayMs: number
   /** The database is there: whoever watches it may look. */
   onOpened(node: SimNode): void
   onRole(node: SimNode, role: NodeRole): void
@@ -191,7 +193,9 @@ export class SimNode {
         this.#parts.onOffice(this)
       },
       supersede: (by) => this.leadership.supersede(by),
-      endOlderStreams: () => this.#following.renew(),
+      endOlderStreams: async () => {
+        if (options.sabotage !== 'forgets-promises') await this.#following.renew()
+      },
       settled: () => this.database.settled(),
       warn: () => undefined,
     })
@@ -285,7 +289,7 @@ export class SimNode {
     })
     this.#following = new Following({
       ...this.#sinkParts(),
-      promised: () => this.#identity.promised,
+      promised: () => (options.sabotage === 'forgets-promises' ? NO_EPOCH : this.#identity.promised),
       databases: () => [this.database],
       onFailure: (error) => this.#parts.onTrouble(this, error),
     })
@@ -371,7 +375,7 @@ export class SimNode {
   #newLease(): Lease {
     const { lease, network, process, chance } = this.#parts
     if (lease === 'elected') {
-      const elected = new ArbiterLease(network, process, this.clock)
+      const elected = new ArbiterLease(network, process, this.clock, this.#parts.overstayMs)
       process.loseLease = () => elected.forfeit()
       return elected
     }
@@ -397,12 +401,20 @@ export class SimNode {
     try {
       this.#following.follow(undefined)
       await this.#following.settled()
-      await this.#election.takeOffice(term, signal)
+      if (this.#parts.options.sabotage === 'takes-office-unasked') await this.#takeOfficeUnasked(term)
+      else await this.#election.takeOffice(term, signal)
     } catch (error) {
       // A node that can be nothing but the primary ends when it cannot; so does one whose database failed half-way.
       if (this.#parts.lease === true || !this.database.isReadable) this.#parts.onStopped(this, error)
       throw error
     }
+  }
+
+  /** For `takes-office-unasked`. */
+  async #takeOfficeUnasked(term: Term): Promise<void> {
+    await this.database.openAsPrimary(term.epoch)
+    this.#parts.onOffice(this)
+    await term.lease.recordOffice()
   }
 
   async #pull(wanted: Pull, candidate: Epoch, signal: AbortSignal): Promise<void> {

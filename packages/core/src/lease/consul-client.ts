@@ -116,7 +116,11 @@ export class ConsulClient {
 
   /** All of it or nothing; false: nothing, because the world is another one than was thought. */
   async txn(operations: readonly ConsulOperation[], signal?: AbortSignal): Promise<boolean> {
-    return (await this.#call('PUT', '/v1/txn', { body: operations, signal, accepts: [200, 409] })).status === 200
+    const answer = await this.#call('PUT', '/v1/txn', { body: operations, signal, accepts: [200, 409] })
+    // Consul says of both with the same status that the world is another one, and that the token may not.
+    if (answer.status === 409 && /permission denied|acl not found/i.test(answer.text))
+      throw this.#refused({ ...answer, status: 403 })
+    return answer.status === 200
   }
 
   /** A node of the catalog that no agent speaks for, so that sessions can be bound to it. */

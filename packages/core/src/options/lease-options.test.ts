@@ -79,7 +79,7 @@ test('on Fly.io only machines of the primary region are candidates, unless told 
 
 test.each([
   [{}, /"lease" is .*[^]*kind: "host"/],
-  [{ kind: 'zookeeper' }, /"lease" is/],
+  [{ kind: 'zookeeper', password: 'secret' }, /^(?![^]*secret)[^]*"lease" is/],
   [{ kind: 'static', primary: { url: 'host:1' } }, /"lease.primary"/],
   [{ kind: 'static', primary: true, directory: 'x' }, /unknown option "directory"/],
   [{ kind: 'consul' }, /"lease.url"[^]*FLY_CONSUL_URL/],

@@ -120,7 +120,7 @@ export function resolveLease(lease: LeaseOptions | undefined, env: NodeJS.Proces
       return invalidOption(
         WHERE,
         'lease',
-        lease,
+        { kind: (lease as { readonly kind?: unknown } | undefined)?.kind }, // the rest may hold a password or a token
         '{ kind: "static", primary: true }, { kind: "static", primary: { url } }, { kind: "host", directory }, { kind: "etcd", endpoints } or { kind: "consul", url }',
       )
   }
