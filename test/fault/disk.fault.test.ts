@@ -20,7 +20,7 @@ const DISK_BYTES = 96 * MIB
 const LOG = { segmentBytes: MIB / 4 }
 const INSERT = 'INSERT INTO entry (caller, body) VALUES (-1, randomblob(?))'
 /** What a full disk gives rise to, and nothing else: no history is given up for it. */
-const EXPECTED_WARNINGS = ['stopped', 'still-stopped', 'resumed', 'log-cut', 'retention', 'leadership']
+const EXPECTED_WARNINGS = ['stopped', 'still-stopped', 'resumed', 'log-cut', 'retention', 'leadership', 'members']
 
 test.each([
   ['primary', 0],
@@ -58,6 +58,7 @@ test.each([
   }
   await writes.progress(20)
   await writes.stop()
+  console.log('WARNINGS', cluster.warnings)
   await cluster.expectEqual(1)
   for (const each of [0, 1]) await writes.expectHonest(cluster.node(each))
   expect(cluster.warningsOf().filter(({ name }) => !EXPECTED_WARNINGS.includes(name))).toEqual([])

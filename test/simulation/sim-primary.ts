@@ -213,15 +213,20 @@ export class SimPrimary {
     return ran
   }
 
-  #fail(error: unknown): void {
-    if (this.#failure !== undefined) return
-    this.#failure = error
-    this.#queue.stop(
-      new ClusterError('DATABASE_STOPPED', `database "${this.#parts.database}" takes no writes on this node`, {
+  #fail(error: unknown): ClusterError {
+    const refusal = new ClusterError(
+      'DATABASE_STOPPED',
+      `database "${this.#parts.database}" takes no writes on this node`,
+      {
         cause: error,
-      }),
+      },
     )
-    this.#parts.onFailure(error)
+    if (this.#failure === undefined) {
+      this.#failure = error
+      this.#queue.stop(refusal)
+      this.#parts.onFailure(error)
+    }
+    return refusal
   }
 }
 

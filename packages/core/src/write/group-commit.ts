@@ -104,7 +104,7 @@ export class GroupCommit {
       this.#failure = error
     }
     if (outcomes.length < batch.length) {
-      const error = this.#failure ?? this.#busyError()
+      const error = this.#failure === undefined ? this.#busyError() : this.#notBegun(this.#failure)
       while (outcomes.length < batch.length) outcomes.push({ kind: 'failed', error })
     }
     const committed = this.#transaction.hasCommitted
@@ -202,7 +202,9 @@ export class GroupCommit {
     const outcomes: JobOutcome[] = []
     for (const job of group) {
       const outcome =
-        this.#failure === undefined ? this.#runAloneOrFail(job) : { kind: 'failed' as const, error: this.#failure }
+        this.#failure === undefined
+          ? this.#runAloneOrFail(job)
+          : { kind: 'failed' as const, error: this.#notBegun(this.#failure) }
       if (outcome === undefined && outcomes.length === 0) return undefined
       outcomes.push(outcome ?? { kind: 'failed', error: this.#busyError() })
     }
@@ -216,7 +218,7 @@ export class GroupCommit {
     } catch (error) {
       if (!this.#transaction.hasCommitted) throw error
       this.#failure = error
-      return { kind: 'failed', error }
+      return { kind: 'failed', error: error instanceof InvariantError ? error : this.#notBegun(error) }
     }
   }
 
@@ -272,6 +274,16 @@ export class GroupCommit {
       if (error instanceof InvariantError) throw error
       return isBusy(error) ? undefined : { kind: 'failed', error }
     }
+  }
+
+  /** What a request is told after one before it met what ends the work of this database. */
+  #notBegun(cause: unknown): ClusterError {
+    if (cause instanceof ClusterError && cause.outcome === 'not-applied') return cause
+    return new ClusterError(
+      'DATABASE_STOPPED',
+      `database "${this.#parts.database}": an earlier write failed for a reason that stops it; this one did not begin`,
+      { cause },
+    )
   }
 
   #busyError(): ClusterError {

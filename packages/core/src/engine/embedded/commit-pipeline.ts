@@ -10,6 +10,7 @@
  */
 import { ClusterError } from '../../errors/cluster-error.ts'
 import type { Epoch } from '../../position/epoch.ts'
+import { samePosition } from '../../position/position.ts'
 import type { PositionTracker } from '../../position/position-tracker.ts'
 import type { WalCapture } from '../../capture/wal-capture.ts'
 import type { LtxRecord } from '../../ltx/ltx-record.ts'
@@ -23,7 +24,7 @@ export interface CommitParts {
   readonly database: string
   readonly epoch: Epoch
   readonly groupCommit: GroupCommit
-  readonly capture: Pick<WalCapture, 'capture'>
+  readonly capture: Pick<WalCapture, 'capture' | 'position'>
   readonly log: TransactionLog
   readonly tracker: PositionTracker
   readonly journal: RequestJournal
@@ -32,8 +33,8 @@ export interface CommitParts {
   requirePrimary(): void
   /** Flushes the WAL to disk. */
   syncWal(): void
-  /** The database can take no more writes on this node. */
-  fail(error: unknown): void
+  /** The database can take no more writes on this node. Answers what a write is told that has not begun. */
+  fail(error: unknown): ClusterError
 }
 
 /** Runs one batch and settles its jobs. `busy`: another process holds the write lock; nothing ran, nothing was settled. */
@@ -47,31 +48,35 @@ export function commitBatch(batch: readonly WriteJob[], parts: CommitParts): 'ra
     outcomes = ran.outcomes
     failure = ran.failure // the disk failed in the middle: what is committed is announced, then nothing more runs here
   } catch (error) {
-    settleAll(batch, error)
+    // Nothing of the batch is committed. But what others committed may have been captured and not logged: then nothing more runs here.
+    settleAll(batch, isAllAnnounced(parts) ? error : parts.fail(error))
     return 'ran'
   }
   try {
     announceBatch(batch, outcomes, parts)
+    if (!isAllAnnounced(parts)) throw failure
   } catch (error) {
+    parts.fail(error)
     const unknown = new ClusterError(
       'WRITE_OUTCOME_UNKNOWN',
       `database "${parts.database}": committed, but not announced`,
       { cause: error, details: { phase: 'announcement' } },
     )
-    parts.fail(error)
-    for (const [index, job] of batch.entries()) {
-      const outcome = outcomes[index]
-      // What failed by itself was rolled back in any case.
-      job.settle(outcome?.kind === 'failed' ? outcome : { kind: 'failed', error: unknown })
-    }
+    // What failed by itself was rolled back, or did not begin, in any case.
+    settleEach(batch, outcomes, (outcome) => (outcome.kind === 'failed' ? outcome : { kind: 'failed', error: unknown }))
     return 'ran'
   }
-  for (const [index, job] of batch.entries()) {
-    const outcome = outcomes[index]
-    if (outcome !== undefined) job.settle(outcome)
-  }
+  settleEach(batch, outcomes, (outcome) => outcome)
   if (failure !== undefined) parts.fail(failure)
   return 'ran'
+}
+
+/**
+ * False when something was captured and then not logged or not announced. A batch of several transactions captures one of its own as soon as the
+ * next begins, so the last capture need not be the one that failed.
+ */
+function isAllAnnounced({ capture, tracker }: CommitParts): boolean {
+  return samePosition(capture.position, tracker.current.position)
 }
 
 /** Captures, logs and announces the batch, with what it was asked for behind its record. */
@@ -118,4 +123,15 @@ export function announceRecords(records: readonly LtxRecord[], parts: CommitPart
 
 function settleAll(batch: readonly WriteJob[], error: unknown): void {
   for (const job of batch) job.settle({ kind: 'failed', error })
+}
+
+function settleEach(
+  batch: readonly WriteJob[],
+  outcomes: readonly JobOutcome[],
+  told: (outcome: JobOutcome) => JobOutcome,
+): void {
+  for (const [index, job] of batch.entries()) {
+    const outcome = outcomes[index]
+    if (outcome !== undefined) job.settle(told(outcome))
+  }
 }

@@ -372,11 +372,14 @@ export class PrimaryMode {
     }
   }
 
-  #fail(error: unknown): void {
-    if (this.#failure !== undefined) return
-    this.#failure = error
-    this.#queue.stop(this.#stopped())
-    this.#options.onFailure(error)
+  /** Answers what a write is told that has not begun. */
+  #fail(error: unknown): ClusterError {
+    if (this.#failure === undefined) {
+      this.#failure = error
+      this.#queue.stop(this.#stopped())
+      this.#options.onFailure(error)
+    }
+    return this.#stopped()
   }
 
   #stopped(): ClusterError {
