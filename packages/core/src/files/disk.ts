@@ -193,7 +193,10 @@ function failed(operation: Operation, subject: string | number, cause: unknown):
   return new ClusterError('STORAGE_FAILED', `${operation}${what}: ${code}`, {
     cause,
     details: { operation, errno: code },
-    hint: code === 'ENOSPC' ? 'The disk is full: free space and restart the node.' : undefined,
+    hint:
+      code === 'ENOSPC'
+        ? 'The disk is full: free space. A node that runs goes on by itself; one that failed to start must be started again.'
+        : undefined,
   })
 }
 
