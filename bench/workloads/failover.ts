@@ -6,7 +6,7 @@
 import path from 'node:path'
 import type { ClusterOptions } from '@litefleet/core'
 import { ConsulServer } from '../../test/support/consul.ts'
-import { hasConsul } from '../../test/support/consul-program.ts'
+import { CONSUL, isBuilt } from '../../test/support/go-programs.ts'
 import { EtcdServer } from '../../test/support/etcd.ts'
 import { ChildProgram } from '../child-program.ts'
 import type { Calls } from '../processes/cluster-node.ts'
@@ -33,7 +33,7 @@ export const failover: Workload = {
     await using etcd = await EtcdServer.start()
     const lease: Lease = { kind: 'etcd', endpoints: [etcd.url], ttlMs: ETCD_TTL_MS }
     rows.push(...rowsOf('failover.etcd', await crash(context, 'etcd', lease, crashes), ETCD_TTL_MS))
-    if (hasConsul()) {
+    if (isBuilt(CONSUL)) {
       await using consul = await ConsulServer.start()
       const inConsul: Lease = { kind: 'consul', url: consul.url, key: 'bench', ttlMs: CONSUL_TTL_MS }
       rows.push(...rowsOf('failover.consul', await crash(context, 'consul', inConsul, quick ? 1 : 5), CONSUL_TTL_MS))

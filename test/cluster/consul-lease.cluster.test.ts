@@ -3,7 +3,7 @@
  * are those of LiteFS 0.5.14, so that both may stand in one election.
  *
  * Real: Consul (1.14), killed and started again; processes that are stopped; connections that are cut. Its time to live is the shortest one that Consul
- * takes, 10 s. What LiteFS writes is written by hand, as shared facts of LiteFS say.
+ * takes, 10 s. What LiteFS writes is written by hand here; the real one takes part in test/interop.
  */
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'

@@ -49,6 +49,13 @@ export interface SimReplicaParts {
   onReplace(before: SqliteImage, after: SqliteImage, report: DivergenceReport | 'copy' | undefined): void
 }
 
+interface SimContact {
+  readonly term: Epoch
+  readonly isLiteFs: false
+  readonly isCaughtUp: boolean
+  readonly heardMs: number
+}
+
 export class SimReplica implements StreamReceiver {
   readonly #parts: SimReplicaParts
   #pipeline: ApplyPipeline | undefined
@@ -61,7 +68,7 @@ export class SimReplica implements StreamReceiver {
   #isChanged = false
   /** It is whole, but of another history than the primary's. */
   #isParted = false
-  #contact: { readonly term: Epoch; readonly isCaughtUp: boolean; readonly heardMs: number } | undefined
+  #contact: SimContact | undefined
   /** What was kept of the history that is about to be replaced. */
   #report: DivergenceReport | undefined
 
@@ -95,7 +102,7 @@ export class SimReplica implements StreamReceiver {
     tracker.replace(log.tail)
   }
 
-  get contact(): { readonly term: Epoch; readonly isCaughtUp: boolean; readonly heardMs: number } | undefined {
+  get contact(): SimContact | undefined {
     return this.#contact
   }
 
@@ -134,7 +141,12 @@ export class SimReplica implements StreamReceiver {
 
   async connected(greeting: StreamGreeting): Promise<void> {
     const { log, onEpochs } = this.#parts
-    this.#contact = { term: greeting.term, isCaughtUp: false, heardMs: this.#parts.clock.monotonicMs() }
+    this.#contact = {
+      term: greeting.term,
+      isLiteFs: false,
+      isCaughtUp: false,
+      heardMs: this.#parts.clock.monotonicMs(),
+    }
     await this.#pipeline?.settled()
     if (this.#isClosed) return
     if (this.#parts.sabotage === 'gives-up-without-report') this.#needsSeed ||= greeting.seed !== undefined

@@ -9,7 +9,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { CONSUL } from './consul-program.ts'
+import { CONSUL } from './go-programs.ts'
 import { freePort } from './free-port.ts'
 
 const START_TIMEOUT_MS = 60_000
@@ -78,7 +78,7 @@ export class ConsulServer implements AsyncDisposable {
       ...(this.#rootToken === undefined ? {} : { acl }),
     }
     writeFileSync(config, JSON.stringify(settings))
-    const child = spawn(CONSUL, ['agent', '-config-file', config, '-log-level', 'warn'], {
+    const child = spawn(CONSUL.file, ['agent', '-config-file', config, '-log-level', 'warn'], {
       stdio: ['ignore', 'pipe', 'pipe'],
     })
     this.#child = child

@@ -9,7 +9,7 @@ import { spawn } from 'node:child_process'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { buildConsul } from './consul-program.ts'
+import { buildGoPrograms } from './go-programs.ts'
 import { missingSystemParts } from './system-parts.ts'
 import { addCounts, type Counts, countVitest, NO_COUNTS, type VitestReport } from './vitest-report.ts'
 
@@ -75,9 +75,10 @@ async function runAll(): Promise<Counts> {
 
 const missing = [
   ...missingSystemParts(),
-  ...((await buildConsul())
-    ? []
-    : ['consul: elections (built from tools/consul where Go 1.24 or newer is on the PATH)']),
+  ...(await buildGoPrograms()).map(
+    ({ name, why }) =>
+      `${name}: ${why} (built from tools/${name} where Go 1.24 or newer and a C compiler are on the PATH)`,
+  ),
 ]
 const inCi = process.env['CI'] === 'true'
 const counts = await runAll()

@@ -70,6 +70,8 @@ import type { PlainValue } from './request/plain-value.ts'
 import { type RequestId, RequestIdSource } from './request/request-id.ts'
 import { assertUsableSqlite } from './sqlite/sqlite-library.ts'
 import { InfoClient } from './stream/info-client.ts'
+import { LiteFsClient } from './stream/litefs-client.ts'
+import type { OfficeControl } from './stream/office-route.ts'
 import { StreamServer } from './stream/stream-server.ts'
 import { resolveStreamServerOptions } from './stream/stream-server-options.ts'
 import { resolveStreamSinkOptions } from './stream/stream-sink-options.ts'
@@ -299,6 +301,12 @@ export class Cluster implements AsyncDisposable {
       tell: (address, succession, timeoutMs) =>
         tellSuccession(route(address), succession, { keys, protocol, timeoutMs }),
       askPrimary: (address, to, timeoutMs) => sendHandOff(route(address), to, { keys, protocol, timeoutMs }),
+      liteFs: new LiteFsClient({ nodeId: this.#liteFsId, clock, route }),
+      streams: {
+        hasSentAll: (nodeId) => this.#streamServer.hasSentAll(nodeId),
+        handOver: (nodeId, leaseId) => this.#streamServer.handOver(nodeId, leaseId),
+      },
+      warn: (error) => this.#warn('handoff', error),
     })
     const executeHere = (call: WriteCall, context: WriteContext) => this.#executeHere(call, context)
     const resolveHere = (call: ResolveCall, context: WriteContext) => this.#resolveHere(call, context)
@@ -349,7 +357,7 @@ export class Cluster implements AsyncDisposable {
     this.#membership.attach(this.#peerServer, this.#peers, this.#leadership)
     this.#streamServer = new StreamServer({
       node: {
-        nodeId: this.#nodeId.toString('hex').toUpperCase(),
+        nodeId: this.#liteFsId,
         clusterId: () => this.#identity.clusterId,
         isPrimary: () => this.#leadership.isInOffice,
         term: () => this.#leadership.epoch,
@@ -361,6 +369,7 @@ export class Cluster implements AsyncDisposable {
       },
       keys,
       clock,
+      office: options.interopHandoff ? this.#officeForLiteFs() : undefined,
       options: resolveStreamServerOptions({
         host: options.listen.host,
         port: options.listen.httpPort,
@@ -373,6 +382,7 @@ export class Cluster implements AsyncDisposable {
       ...this.#sinkParts(),
       promised: () => this.#identity.promised,
       databases: () => this.#engine.databases,
+      onHandoff: (offer) => this.#handoff.offered(offer),
       onFailure: (error, database) => this.#warn('stream', error, { database }),
     })
     this.#pruning = new RunLoop({
@@ -526,6 +536,18 @@ export class Cluster implements AsyncDisposable {
   async handOff(to?: string, options: OfficeOptions = {}): Promise<string> {
     rejectUnknownOptions(options, ['timeoutMs'], 'handOff')
     return (await this.#handoff.handOff(to, this.#officeDeadline(options))).primary
+  }
+
+  /** What LiteFS nodes may ask for, where they may. */
+  #officeForLiteFs(): OfficeControl {
+    return {
+      promote: async () => void (await this.#handoff.promote(false, this.#officeDeadline({}))),
+      handOff: async (nodeId) => void (await this.#handoff.giveToLiteFs(nodeId, this.#officeDeadline({}))),
+    }
+  }
+
+  get #liteFsId(): string {
+    return this.#nodeId.toString('hex').toUpperCase()
   }
 
   #officeDeadline({ timeoutMs = OFFICE_TIMEOUT_MS }: OfficeOptions): number {
@@ -734,7 +756,7 @@ export class Cluster implements AsyncDisposable {
     const { clock, route } = this.#environment
     const { node, clusterKeys, interop } = this.#options
     return {
-      nodeId: this.#nodeId.toString('hex').toUpperCase(),
+      nodeId: this.#liteFsId,
       nodeName: node.name,
       keys: clusterKeys,
       interop,

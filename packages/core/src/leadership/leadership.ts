@@ -18,7 +18,7 @@ import { RunLoop } from '../base/run-loop.ts'
 import { ClusterError, isClusterError } from '../errors/cluster-error.ts'
 import { type Epoch, NO_EPOCH } from '../position/epoch.ts'
 import { type LeaseHolder, sameHolder } from '../lease/lease-holder.ts'
-import type { HeldLease, Lease, LeaseObservation } from '../lease/lease.ts'
+import type { Lease, LeaseObservation } from '../lease/lease.ts'
 import type { ResolvedLeadershipOptions } from './leadership-options.ts'
 import type { NodeRole, NotPrimaryReason, PrimaryInfo, RoleEvent, Term } from './node-role.ts'
 import { nextRole } from './role-machine.ts'
@@ -40,6 +40,13 @@ export interface LeadershipParts {
   leaveOffice(): Promise<void>
   /** Told of what the node cannot return to anybody: a backend that cannot be reached, a preparation that failed. */
   onFailure(error: unknown): void
+}
+
+/** A LiteFS primary hands its lease over. */
+export interface LeaseOffer {
+  readonly leaseId: string
+  /** URL of that primary. */
+  readonly from: string
 }
 
 interface Waiter {
@@ -65,6 +72,8 @@ export class Leadership {
   /** Until then the lease is for somebody else to take. */
   #standsBackUntilMs = 0
   #endPause: (() => void) | undefined
+  /** A lease that is this node's for the asking. */
+  #offer: LeaseOffer | undefined
   /** What kept this node from the office the last time it tried. */
   #failure: unknown
 
@@ -251,6 +260,12 @@ export class Leadership {
     this.#standsBackUntilMs = Math.max(this.#standsBackUntilMs, this.#parts.clock.monotonicMs() + forMs)
   }
 
+  /** Stands for the lease at once, with the one of a LiteFS primary that hands it over. */
+  takeOver(offer: LeaseOffer): void {
+    this.#offer = offer
+    this.standNow()
+  }
+
   /** Stands for the lease at once, whatever it waits for. */
   standNow(): void {
     this.#standsBackUntilMs = 0
@@ -274,10 +289,17 @@ export class Leadership {
     for (;;) {
       await this.#untilAllowed(signal)
       if (signal.aborted) return
-      const outcome = await lease.acquire({ self: self(), epochAbove: newestEpoch(), signal })
+      const offer = this.#offer
+      this.#offer = undefined
+      const request = { self: self(), epochAbove: newestEpoch(), signal }
+      const outcome =
+        offer === undefined || lease.takeOver === undefined
+          ? await lease.acquire(request)
+          : await lease.takeOver(offer.leaseId, request)
       if (outcome.kind === 'held') {
         try {
-          this.#serving = signal.aborted ? Promise.resolve() : this.#serve(outcome.lease, signal, progress)
+          const term: Term = { epoch: outcome.lease.epoch, lease: outcome.lease, givenBy: offer?.from }
+          this.#serving = signal.aborted ? Promise.resolve() : this.#serve(term, signal, progress)
           return await this.#serving
         } finally {
           this.#serving = Promise.resolve()
@@ -320,7 +342,8 @@ export class Leadership {
   }
 
   /** One term, from winning the lease to the last commit. */
-  async #serve(lease: HeldLease, signal: AbortSignal, progress: () => void): Promise<void> {
+  async #serve(term: Term, signal: AbortSignal, progress: () => void): Promise<void> {
+    const { lease, givenBy } = term
     const over = new AbortController()
     const end = (): void => over.abort()
     const lost = (): void => this.#apply({ kind: 'lease-lost' })
@@ -329,8 +352,7 @@ export class Leadership {
     this.#endTerm = end
     try {
       if (lease.lost.aborted) return
-      const term: Term = { epoch: lease.epoch, lease }
-      this.#apply({ kind: 'lease-won', term })
+      this.#apply({ kind: givenBy === undefined ? 'lease-won' : 'handoff-offered', term })
       if (this.#role.kind !== 'candidate') return
       await this.#parts.takeOffice(term, over.signal)
       if (over.signal.aborted) return

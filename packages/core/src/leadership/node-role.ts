@@ -17,6 +17,8 @@ export interface PrimaryInfo extends LeaseHolder {
 export interface Term {
   readonly epoch: Epoch
   readonly lease: HeldLease
+  /** URL of the LiteFS primary that gave the lease to this node; `undefined`: it won it. */
+  readonly givenBy?: string | undefined
 }
 
 export type DetachReason =
@@ -49,7 +51,7 @@ export type RoleEvent =
   | { readonly kind: 'office-taken' }
   | { readonly kind: 'primary-found'; readonly primary: PrimaryInfo }
   | { readonly kind: 'primary-lost' }
-  /** The primary gave this node the lease. */
+  /** A LiteFS primary gave this node the lease. */
   | { readonly kind: 'handoff-offered'; readonly term: Term }
   /** The operator or the primary's own shutdown wants another node in office. */
   | { readonly kind: 'handoff-asked'; readonly to: string }

@@ -99,9 +99,12 @@ export class ConsulClient {
     return ID
   }
 
-  /** False: it is over. */
-  async renewSession(id: string, signal?: AbortSignal): Promise<boolean> {
-    return (await this.#call('PUT', `/v1/session/renew/${id}`, { signal, accepts: [200, 404] })).status === 200
+  /** Answers its time to live in ms; `undefined`: it is over. */
+  async renewSession(id: string, signal?: AbortSignal): Promise<number | undefined> {
+    const { status, text } = await this.#call('PUT', `/v1/session/renew/${id}`, { signal, accepts: [200, 404] })
+    if (status === 404) return undefined
+    const [session] = parsed(text) as readonly [{ readonly TTL?: string }?]
+    return durationMs(session?.TTL ?? '')
   }
 
   /** The keys that it locks are deleted. */
@@ -209,6 +212,12 @@ function entryOf({ status, text, index }: Answer): ConsulEntry {
     session: found?.Session,
     modifyIndex: found?.ModifyIndex ?? 0,
   }
+}
+
+/** Of Go's notation, such as `1m30s`; 0 for what is none. */
+function durationMs(text: string): number {
+  const [, hours = 0, minutes = 0, seconds = 0] = /^(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?$/.exec(text) ?? []
+  return ((Number(hours) * 60 + Number(minutes)) * 60 + Number(seconds)) * 1000
 }
 
 interface WireEntry {

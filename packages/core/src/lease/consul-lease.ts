@@ -83,13 +83,28 @@ export class ConsulLease implements Lease {
   }
 
   acquire(request: AcquireRequest): Promise<AcquireOutcome> {
+    return this.#attempt(request, (whole) => this.#acquire(whole))
+  }
+
+  takeOver(session: string, request: AcquireRequest): Promise<AcquireOutcome> {
+    return this.#attempt(request, (whole) => this.#takeOver(session, whole))
+  }
+
+  decline(session: string): Promise<void> {
+    return this.#giveBack(session)
+  }
+
+  /** One at a time: two of one node would be two nodes. */
+  #attempt(
+    request: AcquireRequest,
+    attempt: (whole: AcquireRequest) => Promise<AcquireOutcome>,
+  ): Promise<AcquireOutcome> {
     if (this.#held !== undefined) return Promise.resolve({ kind: 'taken', holder: this.#held.self })
     if (this.#closing.signal.aborted) return Promise.resolve({ kind: 'taken', holder: undefined })
     const signal = AbortSignal.any([request.signal, this.#closing.signal])
-    // One at a time: two of one node would be two nodes.
-    const attempt = this.#acquiring.then(() => this.#acquire({ ...request, signal }))
-    this.#acquiring = attempt.catch(() => undefined)
-    return attempt
+    const outcome = this.#acquiring.then(() => attempt({ ...request, signal }))
+    this.#acquiring = outcome.catch(() => undefined)
+    return outcome
   }
 
   observe(listener: (holder: LeaseHolder | undefined) => void): LeaseObservation {
@@ -122,18 +137,34 @@ export class ConsulLease implements Lease {
       if (this.#held !== undefined) return { kind: 'taken', holder: this.#held.self }
       const found = await this.#client.get(this.#key, signal)
       if (found.value !== undefined || !this.isCandidate) return takenBy(found)
-      const lastOffice = this.#epochIn(await this.#client.get(this.#keyOf('office'), signal), 'office')
-      const newest = await this.#client.get(this.#keyOf('epoch'), signal)
-      const next = epoch(Math.max(this.#epochIn(newest, 'epoch'), epochAbove, newest.revision) + 1)
+      const terms = await this.#nextTerms(epochAbove, signal)
       const askedAt = this.#time.now()
       const session = await this.#createSession(signal)
-      if (await this.#win(session, self, newest, next, signal)) {
-        const validity = new LeaseValidity(this.#time, this.ttlMs, askedAt)
-        return { kind: 'held', lease: this.#hold(self, { epoch: next, lastOffice }, session, validity) }
-      }
+      const lease = await this.#win(session, self, terms, new LeaseValidity(this.#time, this.ttlMs, askedAt), signal)
+      if (lease !== undefined) return { kind: 'held', lease }
       await this.#pause(signal)
     }
     return { kind: 'taken', holder: undefined }
+  }
+
+  /** The session of another node: as LiteFS does it, the key stays locked by it, and says who goes on with it. */
+  async #takeOver(session: string, { self, epochAbove, signal }: AcquireRequest): Promise<AcquireOutcome> {
+    const askedAt = this.#time.now()
+    const ttlMs = await this.#client.renewSession(session, signal)
+    if (ttlMs === undefined) return { kind: 'taken', holder: undefined }
+    const found = await this.#client.get(this.#key, signal)
+    if (found.session !== session) return takenBy(found)
+    // Its time to live is what the other node asked for.
+    const validity = new LeaseValidity(this.#time, Math.min(ttlMs, this.ttlMs), askedAt)
+    const lease = await this.#win(session, self, await this.#nextTerms(epochAbove, signal), validity, signal)
+    return lease === undefined ? { kind: 'taken', holder: undefined } : { kind: 'held', lease }
+  }
+
+  async #nextTerms(epochAbove: Epoch, signal: AbortSignal): Promise<Terms> {
+    const lastOffice = this.#epochIn(await this.#client.get(this.#keyOf('office'), signal), 'office')
+    const newest = await this.#client.get(this.#keyOf('epoch'), signal)
+    const next = epoch(Math.max(this.#epochIn(newest, 'epoch'), epochAbove, newest.revision) + 1)
+    return { epoch: next, lastOffice, epochIndex: newest.modifyIndex }
   }
 
   /** Others were faster, or its holder died, and nobody may have it for the lock delay. */
@@ -162,41 +193,38 @@ export class ConsulLease implements Lease {
   async #win(
     session: string,
     self: LeaseHolder,
-    newest: ConsulEntry,
-    next: Epoch,
+    terms: Terms,
+    validity: LeaseValidity,
     signal: AbortSignal,
-  ): Promise<boolean> {
+  ): Promise<RenewedLease | undefined> {
     let isWon = false
     try {
       const lock: ConsulOperation = {
         KV: { Verb: 'lock', Key: this.#key, Value: encoded(formatLeaseHolder(self)), Session: session },
       }
       const count: ConsulOperation = {
-        KV: { Verb: 'cas', Key: this.#keyOf('epoch'), Value: encoded(String(next)), Index: newest.modifyIndex },
+        KV: { Verb: 'cas', Key: this.#keyOf('epoch'), Value: encoded(String(terms.epoch)), Index: terms.epochIndex },
       }
       isWon = (await this.#client.txn([lock, count], signal)) && !signal.aborted
-      return isWon
+      return isWon ? this.#hold(self, terms, session, validity) : undefined
     } finally {
       if (!isWon) await this.#giveBack(session).catch(() => undefined)
     }
   }
 
-  #hold(
-    self: LeaseHolder,
-    terms: { readonly epoch: Epoch; readonly lastOffice: Epoch },
-    session: string,
-    validity: LeaseValidity,
-  ): RenewedLease {
+  #hold(self: LeaseHolder, terms: Terms, session: string, validity: LeaseValidity): RenewedLease {
     const client = this.#client
     const lease = new RenewedLease({
-      ...terms,
+      epoch: terms.epoch,
+      lastOffice: terms.lastOffice,
       clock: this.#parts.clock,
       time: this.#time,
       validity,
-      renewEveryMs: this.ttlMs / RENEWALS,
+      renewEveryMs: validity.ttlMs / RENEWALS,
       retryEveryMs: RETRY_MS,
       keeping: {
-        renew: (signal) => client.renewSession(session, signal),
+        leaseId: session,
+        renew: async (signal) => (await client.renewSession(session, signal)) !== undefined,
         recordOffice: (signal) =>
           client.txn(
             [
@@ -268,6 +296,13 @@ export class ConsulLease implements Lease {
           : 'Delete it: then the next primary asks the other nodes what they have.',
     })
   }
+}
+
+interface Terms {
+  readonly epoch: Epoch
+  readonly lastOffice: Epoch
+  /** Of the entry that the epoch replaces. */
+  readonly epochIndex: number
 }
 
 function takenBy({ value }: ConsulEntry): AcquireOutcome {

@@ -41,8 +41,8 @@ export class LeaseTime {
 
 /** Of one lease, from its acquisition on. */
 export class LeaseValidity {
+  readonly ttlMs: number
   readonly #time: LeaseTime
-  readonly #ttlMs: number
   #askedAt: LeaseInstant
 
   /**
@@ -51,7 +51,7 @@ export class LeaseValidity {
    */
   constructor(time: LeaseTime, ttlMs: number, askedAt: LeaseInstant) {
     this.#time = time
-    this.#ttlMs = ttlMs
+    this.ttlMs = ttlMs
     this.#askedAt = askedAt
   }
 
@@ -62,7 +62,7 @@ export class LeaseValidity {
 
   /** How long it still is ours, in ms; 0 when it is not sure any more. */
   get leftMs(): number {
-    return Math.max(0, this.#ttlMs - this.#time.elapsedMs(this.#askedAt))
+    return Math.max(0, this.ttlMs - this.#time.elapsedMs(this.#askedAt))
   }
 
   /** Whether it is surely ours for so much longer. */

@@ -57,6 +57,13 @@ export interface Lease {
   readonly clusterId?: ClusterIdKey | undefined
   /** One attempt. Rejects when the backend cannot be reached; the caller backs off. */
   acquire(request: AcquireRequest): Promise<AcquireOutcome>
+  /**
+   * Goes on with the lease of a LiteFS primary that hands it to this node, under a new epoch. Absent where no LiteFS node can hold one.
+   * @param leaseId what the primary's HANDOFF frame said
+   */
+  takeOver?(leaseId: string, request: AcquireRequest): Promise<AcquireOutcome>
+  /** Ends such a lease instead, so that anybody may acquire one. Rejects when the backend cannot be reached: then its time ends it. */
+  decline?(leaseId: string): Promise<void>
   /** Starts to watch the holder. */
   observe(listener: (holder: LeaseHolder | undefined) => void): LeaseObservation
   /** Releases what is held and ends all observations. Idempotent. */
@@ -79,6 +86,13 @@ export interface HeldLease {
   /** To be awaited before the first commit. Rejects when the lease is lost, or the backend cannot be reached. */
   recordOffice(): Promise<void>
   release(): Promise<void>
+  /**
+   * Renews it for a LiteFS node, which goes on with it by its id: `release` leaves it alone from then on. Absent where no LiteFS node can hold one.
+   * Rejects when it is not held any more, or the backend cannot be reached.
+   * @param give takes the id to that node; when it answers false this node keeps the lease
+   * @returns what `give` answered
+   */
+  handOver?(give: (leaseId: string) => boolean): Promise<boolean>
 }
 
 /** One value beside the lease, written once: `LFSC` and 16 upper-case hex digits. */

@@ -6,12 +6,15 @@
  * soon as this node is told, which is no earlier than others are told.
  */
 import type { Clock, Timer } from '../base/clock.ts'
+import { ClusterError } from '../errors/cluster-error.ts'
 import type { Epoch } from '../position/epoch.ts'
 import { type HeldLease, requireHeld } from './lease.ts'
 import type { LeaseTime, LeaseValidity } from './lease-time.ts'
 
 /** One lease at its backend. What is asked of the backend rejects when it cannot be reached. */
 export interface LeaseKeeping {
+  /** Under which a LiteFS node can go on with it; `undefined`: none can. */
+  readonly leaseId?: string | undefined
   /** False: it is over. */
   renew(signal: AbortSignal): Promise<boolean>
   /** Records the epoch as the last office, if this node still has the lease; false: it has not. */
@@ -43,6 +46,7 @@ export class RenewedLease implements HeldLease {
   #renewal: Timer
   #expiry: Timer
   #isOver = false
+  #isHandedOver = false
   #released: Promise<void> | undefined
 
   constructor(parts: RenewedLeaseParts) {
@@ -81,6 +85,16 @@ export class RenewedLease implements HeldLease {
     requireHeld(this)
   }
 
+  async handOver(give: (leaseId: string) => boolean): Promise<boolean> {
+    const { keeping } = this.#parts
+    if (keeping.leaseId === undefined)
+      throw new ClusterError('HANDOFF_FAILED', 'no LiteFS node can go on with a lease of this kind')
+    if (!(await keeping.renew(this.lost))) this.#lose('the backend says that it is over')
+    requireHeld(this)
+    this.#isHandedOver = give(keeping.leaseId)
+    return this.#isHandedOver
+  }
+
   /** When the backend cannot be reached, others wait for the rest of its time. */
   release(): Promise<void> {
     this.#released ??= this.#giveBack()
@@ -89,7 +103,8 @@ export class RenewedLease implements HeldLease {
 
   async #giveBack(): Promise<void> {
     const stopped = this.#end('released')
-    await Promise.all([stopped, this.#parts.keeping.giveBack().catch(() => undefined)])
+    if (this.#isHandedOver) await stopped
+    else await Promise.all([stopped, this.#parts.keeping.giveBack().catch(() => undefined)])
   }
 
   async #renew(): Promise<void> {

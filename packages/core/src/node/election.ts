@@ -32,7 +32,15 @@ import {
 /** A database as an election sees it. */
 export interface ElectedDatabase {
   standing(): DatabaseStanding
-  readonly contact: { readonly term: Epoch; readonly isCaughtUp: boolean; readonly heardMs: number } | undefined
+  readonly contact: Contact | undefined
+}
+
+/** What this node had of a primary. */
+interface Contact {
+  readonly term: Epoch
+  readonly isLiteFs: boolean
+  readonly isCaughtUp: boolean
+  readonly heardMs: number
 }
 
 export interface ElectionParts {
@@ -74,8 +82,8 @@ const CONTACT_TTLS = 3
 export class Election {
   readonly #parts: ElectionParts
   #answering: Promise<unknown> = Promise.resolve()
-  /** When this node stopped following somebody last, on the monotonic scale. */
-  #lostPrimaryMs: number | undefined
+  /** When this node stopped following somebody last, on the monotonic scale, and the newest epoch it had seen by then. */
+  #lostPrimary: { readonly atMs: number; readonly newest: Epoch } | undefined
   /** An operator accepts a loss until then; monotonic. */
   #acceptsLossUntilMs = 0
   /** Name → address of who dialled this node, the newest last. */
@@ -106,7 +114,9 @@ export class Election {
 
   roleChanged(role: NodeRole, before: NodeRole): void {
     if (role.kind === 'replica') this.#acceptsLossUntilMs = 0
-    if (before.kind === 'replica' && role.kind !== 'replica') this.#lostPrimaryMs = this.#parts.clock.monotonicMs()
+    if (before.kind !== 'replica' || role.kind === 'replica') return
+    const { clock, identity } = this.#parts
+    this.#lostPrimary = { atMs: clock.monotonicMs(), newest: identity.newestEpoch }
   }
 
   /** From holding the lease to office. Throws `PROMOTION_REFUSED`, and what the databases throw. */
@@ -199,7 +209,8 @@ export class Election {
       databases: this.#standings(),
       ...asked,
       voters,
-      isCurrent: this.#isCurrent(term.lease.lastOffice),
+      // A LiteFS primary that gave its lease has nothing that this node lacks (handoff.ts).
+      isCurrent: term.givenBy !== undefined || this.#isCurrent(term.lease.lastOffice),
       acceptsLoss: this.#acceptsLoss,
     })
     const asked = await this.#ask({ clusterId, nodeName, nodeId, epoch: term.epoch }, signal, (so) =>
@@ -215,14 +226,16 @@ export class Election {
   /** Whether this node had whatever was committed in the last office, but for what was on its way when that ended. */
   #isCurrent(lastOffice: Epoch): boolean {
     const { identity, lease, databases } = this.#parts
-    if (lastOffice === NO_EPOCH) return false
-    if (identity.lastOffice === lastOffice) return true
-    const sinceMs = (this.#lostPrimaryMs ?? Infinity) - Math.max(CONTACT_MS_MIN, CONTACT_TTLS * lease.ttlMs)
+    const { atMs, newest } = this.#lostPrimary ?? { atMs: Infinity, newest: NO_EPOCH }
+    const sinceMs = atMs - Math.max(CONTACT_MS_MIN, CONTACT_TTLS * lease.ttlMs)
     const contacts = databases().map(({ contact }) => contact)
-    return (
+    const hasFollowed = (isPrimary: (contact: Contact) => boolean): boolean =>
       contacts.length > 0 &&
-      contacts.every((contact) => contact?.term === lastOffice && contact.isCaughtUp && contact.heardMs >= sinceMs)
-    )
+      contacts.every((one) => one !== undefined && isPrimary(one) && one.isCaughtUp && one.heardMs >= sinceMs)
+    // A LiteFS primary leaves no trace at the lease: this node followed one to its end, and no Litefleet node was in office since.
+    if (lastOffice <= newest && hasFollowed(({ isLiteFs }) => isLiteFs)) return true
+    if (lastOffice === NO_EPOCH) return false
+    return identity.lastOffice === lastOffice || hasFollowed(({ term }) => term === lastOffice)
   }
 
   /**

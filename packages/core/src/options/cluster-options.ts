@@ -61,8 +61,11 @@ export interface ClusterOptions {
    * Needed to listen beyond loopback. Default: the environment variable `LITEFLEET_CLUSTER_KEY` (two values separated by a comma), else none.
    */
   readonly clusterKey?: string | readonly string[] | undefined
-  /** Lets LiteFS nodes, which cannot authenticate, read the stream although a cluster key is set. Default: false. */
-  readonly interop?: boolean | undefined
+  /**
+   * Lets LiteFS nodes, which cannot authenticate, read the stream although a cluster key is set, and, with `handoff`, move the office of the primary by
+   * `/promote` and `/handoff`. Default: false.
+   */
+  readonly interop?: boolean | { readonly handoff?: boolean | undefined } | undefined
   /** Called for every SQLite connection this node opens: functions, extensions, pragmas. The same on every node. */
   readonly setup?: ConnectionSetup | undefined
   readonly log?: LogOptions | undefined
@@ -94,6 +97,8 @@ export interface ResolvedClusterOptions {
   readonly peers: readonly PeerSource[]
   readonly clusterKeys: readonly string[]
   readonly interop: boolean
+  /** LiteFS nodes may move the office. */
+  readonly interopHandoff: boolean
   readonly setup: ConnectionSetup | undefined
   readonly log: ResolvedLogOptions
   readonly ledger: ResolvedLedgerOptions
@@ -148,7 +153,7 @@ export function resolveClusterOptions(given: ClusterOptions, env: NodeJS.Process
     voters: resolveVoters(given.voters ?? []),
     peers: resolvePeers(given.peers, env, listen.grpcPort ?? 0),
     clusterKeys: resolveKeys(given.clusterKey ?? env['LITEFLEET_CLUSTER_KEY']?.split(',')),
-    interop: given.interop ?? false,
+    ...resolveInterop(given.interop ?? false),
     setup: given.setup,
     log: resolveLogOptions(given.log),
     ledger: resolveLedgerOptions(given.ledger),
@@ -178,6 +183,16 @@ function isEveryAddress(host: string): boolean {
 /** A variable that is empty is not set. */
 function filled(value: string | undefined): string | undefined {
   return value === '' ? undefined : value
+}
+
+function resolveInterop(
+  given: NonNullable<ClusterOptions['interop']>,
+): Pick<ResolvedClusterOptions, 'interop' | 'interopHandoff'> {
+  if (typeof given === 'boolean') return { interop: given, interopHandoff: false }
+  if (typeof given !== 'object' || given === null)
+    invalidOption(WHERE, 'interop', given, 'true, false or { handoff: true }')
+  rejectUnknownOptions(given, ['handoff'], `${WHERE}: interop`)
+  return { interop: true, interopHandoff: given.handoff === true }
 }
 
 function resolveVoters(given: readonly string[]): readonly string[] {

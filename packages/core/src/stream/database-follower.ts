@@ -42,6 +42,8 @@ export interface DatabaseFollowerParts {
   readonly clock: Clock
   readonly random: () => number
   readonly options: ResolvedStreamSinkOptions
+  /** A LiteFS primary gives its lease to this node. */
+  readonly onHandoff: (leaseId: string) => void
   readonly onFailure: (error: unknown, delayMs: number) => void
 }
 
@@ -169,6 +171,9 @@ export class DatabaseFollower {
         recordBytesMax: options.recordBytesMax,
         heartbeatTimeoutMs: options.heartbeatTimeoutMs,
         clock,
+        onHandoff: (leaseId) => {
+          if (greeted.kind === 'litefs') this.#parts.onHandoff(leaseId)
+        },
         onBytes: (bytes) => {
           this.#receivedBytes += bytes
           link.markAlive()

@@ -19,6 +19,7 @@ export type Delivery =
   | { readonly kind: 'ready' }
   | { readonly kind: 'heartbeat'; readonly timestampMs: number }
   | { readonly kind: 'dropped' }
+  | { readonly kind: 'handoff'; readonly leaseId: string }
   | { readonly kind: 'end' }
 
 /** Size of a block, and of the pieces of a snapshot. */
@@ -49,8 +50,7 @@ export class FrameCollector {
       dropDb: (name) => {
         if (name === this.#database) this.#deliver({ kind: 'dropped' })
       },
-      // The lease of Consul is handed over by the node that holds it, not by the frame: the stream ends after it in any case.
-      handoff: () => undefined,
+      handoff: (leaseId) => this.#deliver({ kind: 'handoff', leaseId }),
       // Retention here goes by this node's own backup.
       hwm: () => undefined,
       heartbeat: (timestampMs) => this.#deliver({ kind: 'heartbeat', timestampMs }),

@@ -1,8 +1,8 @@
 /** Asks a node who it is: `GET /info`, answered by LiteFS and Litefleet nodes, primary or not. */
-import http from 'node:http'
 import type { Clock } from '../base/clock.ts'
 import { ClusterError } from '../errors/cluster-error.ts'
 import { type ClusterKeys, isTokenAnswer, signToken } from '../request/cluster-token.ts'
+import { ask } from './http-call.ts'
 import { addressOf } from './node-address.ts'
 import { type NodeInfo, parseNodeInfo } from './node-info.ts'
 import { HEADER, parseNodeId } from './stream-protocol.ts'
@@ -27,8 +27,6 @@ export interface AnsweredInfo extends NodeInfo {
 }
 
 const INFO_TIMEOUT_MS = 2000
-/** Names and positions of some tens of thousands of databases. */
-const INFO_BYTES_MAX = 4 * 1024 * 1024
 
 export class InfoClient {
   readonly #parts: InfoClientParts
@@ -49,12 +47,14 @@ export class InfoClient {
     const stop = signal === undefined ? deadline.signal : AbortSignal.any([deadline.signal, signal])
     try {
       const target = new URL(url)
-      const { text, headers } = await get(
-        target,
-        addressOf(target, route),
-        token === undefined ? {} : { [HEADER.token]: token },
-        stop,
-      )
+      const { status, text, headers } = await ask({
+        method: 'GET',
+        address: addressOf(target, route),
+        path: '/info',
+        headers: token === undefined ? {} : { [HEADER.token]: token },
+        signal: stop,
+      })
+      if (status !== 200) throw failed(url, `status ${status}`)
       const info = parseNodeInfo(text)
       if (info === undefined) throw failed(url, 'the answer is no info document')
       const answer = headers[HEADER.answer]
@@ -70,26 +70,6 @@ export class InfoClient {
       timer.cancel()
     }
   }
-}
-
-async function get(
-  url: URL,
-  address: { readonly host: string; readonly port: number },
-  headers: Record<string, string>,
-  signal: AbortSignal,
-): Promise<{ text: string; headers: http.IncomingHttpHeaders }> {
-  const response = await new Promise<http.IncomingMessage>((resolve, reject) => {
-    http.get({ ...address, path: '/info', headers, signal, agent: false }, resolve).on('error', reject)
-  })
-  const pieces: Buffer[] = []
-  let bytes = 0
-  for await (const piece of response as AsyncIterable<Buffer>) {
-    bytes += piece.length
-    if (bytes > INFO_BYTES_MAX) throw failed(url.host, 'the answer is too long')
-    pieces.push(piece)
-  }
-  if (response.statusCode !== 200) throw failed(url.host, `status ${response.statusCode}`)
-  return { text: Buffer.concat(pieces, bytes).toString(), headers: response.headers }
 }
 
 function failed(url: string, reason: string, cause?: unknown): ClusterError {

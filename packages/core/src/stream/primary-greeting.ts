@@ -21,7 +21,7 @@ export interface GreetingOptions {
   /** Accept a primary that cannot prove that it knows the key (LiteFS). */
   readonly interop: boolean
   readonly clusterId: () => string | undefined
-  /** A primary of an older epoch is refused; `NO_EPOCH`: none is. */
+  /** A Litefleet primary of an older epoch is refused; `NO_EPOCH`: none is. */
   readonly promised: () => Epoch
   /** Stores the primary's cluster id durably; from then on `clusterId()` answers it. */
   readonly adoptClusterId: (clusterId: string) => void | Promise<void>
@@ -62,7 +62,8 @@ export class PrimaryGreeting {
     if (!this.#options.interop) this.#checkProof(token, text(headers, HEADER.answer))
     const term = parseEpoch(text(headers, HEADER.term)) ?? NO_EPOCH
     const promised = this.#options.promised()
-    if (term < promised) throw outdated(term, promised)
+    // A LiteFS primary has no epoch: that it holds the lease has to do (D12).
+    if (protocol !== undefined && term < promised) throw outdated(term, promised)
     await this.#adopt(clusterId)
     const epochs = text(headers, HEADER.epochs)
     return {

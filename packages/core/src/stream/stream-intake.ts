@@ -26,6 +26,8 @@ export interface StreamIntakeOptions {
   readonly clock: Clock
   /** Each chunk as it arrives, before it is parsed. */
   readonly onBytes: (bytes: number) => void
+  /** The primary gives its lease to this node; the stream ends after it. */
+  readonly onHandoff: (leaseId: string) => void
   /** Each delivery after the receiver took it. */
   readonly onDelivered: (delivery: Delivery) => void
 }
@@ -137,6 +139,9 @@ export class StreamIntake {
         break
       case 'dropped':
         return then(receiver.dropped(), () => onDelivered(delivery))
+      case 'handoff':
+        this.#options.onHandoff(delivery.leaseId)
+        break
       case 'end':
         this.#isEnded = true
         break

@@ -6,7 +6,7 @@
  */
 import type { Clock } from '../base/clock.ts'
 import type { Epoch, EpochTable } from '../position/epoch.ts'
-import { formatPosition, type Position, samePosition } from '../position/position.ts'
+import { formatPosition, type Position, samePosition, ZERO_POSITION } from '../position/position.ts'
 import { type Txid, ZERO_TXID } from '../position/txid.ts'
 import type { DatabaseName } from '../request/database-name.ts'
 import { parsePositionMap } from '../stream-format/position-map.ts'
@@ -77,6 +77,36 @@ export class StreamRoute {
       if (needed !== undefined && (slowest === undefined || needed < slowest)) slowest = needed
     }
     return slowest
+  }
+
+  /**
+   * Whether a LiteFS replica has been sent all that this node announced; `undefined` when none of this id is connected.
+   * @param nodeId 16 uppercase hex digits
+   */
+  hasSentAll(nodeId: string): boolean | undefined {
+    const source = this.#liteFsOf(nodeId)
+    return (
+      source &&
+      this.#parts.node.databases().every((database) => {
+        const { position } = database.tail()
+        return (
+          position.txid === ZERO_TXID || samePosition(source.positions.get(database.name) ?? ZERO_POSITION, position)
+        )
+      })
+    )
+  }
+
+  /** When the stream of this LiteFS replica ends it is told to go on with this lease. False when it is not connected any more. */
+  handOver(nodeId: string, leaseId: string): boolean {
+    return this.#liteFsOf(nodeId)?.handOver(leaseId) ?? false
+  }
+
+  #liteFsOf(nodeId: string): StreamSource | undefined {
+    for (const [source, describe] of this.#streams) {
+      const { kind, nodeId: id } = describe()
+      if (kind === 'litefs' && id === nodeId) return source
+    }
+    return undefined
   }
 
   endStreams(): void {

@@ -5,6 +5,8 @@
  *   GET  /events   what happens on it, endless NDJSON (event-feed.ts)
  *   POST /stream   records for a replica, endless, HTTP/2 only (stream-route.ts, stream-source.ts)
  *   GET  /export   a database as a file (export-route.ts)
+ *   POST /promote  this node is to become the primary (office-route.ts), where that is switched on
+ *   POST /handoff  the primary's office is to go to a LiteFS node, likewise
  *
  * and, between Litefleet nodes, POST /difference: the pages that a copy does not have (difference-route.ts).
  *
@@ -26,6 +28,7 @@ import { formatNodeInfo } from './node-info.ts'
 import { SendBuffer } from './send-buffer.ts'
 import { SpoolSlots } from './spool-slots.ts'
 import { StreamGate } from './stream-gate.ts'
+import { answerOffice, type OfficeControl } from './office-route.ts'
 import type { StreamNode } from './stream-node.ts'
 import { HEADER } from './stream-protocol.ts'
 import { type ConnectedStream, StreamRoute } from './stream-route.ts'
@@ -37,6 +40,8 @@ export interface StreamServerParts {
   readonly keys: ClusterKeys
   readonly clock: Clock
   readonly options: ResolvedStreamServerOptions
+  /** Default: whoever asks for the office is refused. */
+  readonly office?: OfficeControl | undefined
   /** Told of what failed while answering; the caller has been answered or cut off already. */
   readonly onFailure?:
     | ((error: unknown, request: { readonly path: string; readonly remoteAddress: string }) => void)
@@ -122,6 +127,16 @@ export class StreamServer {
     this.#feed.publish(event)
   }
 
+  /** As `StreamRoute.hasSentAll`. */
+  hasSentAll(nodeId: string): boolean | undefined {
+    return this.#streams.hasSentAll(nodeId)
+  }
+
+  /** As `StreamRoute.handOver`. */
+  handOver(nodeId: string, leaseId: string): boolean {
+    return this.#streams.handOver(nodeId, leaseId)
+  }
+
   /** Ends every `/stream` with END: this node is no longer primary, or begins a new epoch. Replicas come back when they may. */
   endStreams(): void {
     this.#streams.endStreams()
@@ -163,6 +178,9 @@ export class StreamServer {
         return this.#export(exchange, headers)
       case 'difference':
         return this.#differences.answer(exchange, headers)
+      case 'promote':
+      case 'handoff':
+        return answerOffice(route.kind, exchange, headers, this.#gate, this.#parts.office)
     }
   }
 
@@ -230,7 +248,7 @@ export class StreamServer {
 type Headers = Readonly<Record<string, string>>
 
 interface Route {
-  readonly kind: 'info' | 'events' | 'stream' | 'export' | 'difference'
+  readonly kind: 'info' | 'events' | 'stream' | 'export' | 'difference' | 'promote' | 'handoff'
   readonly method: string
 }
 
@@ -239,6 +257,8 @@ const ROUTES: ReadonlyMap<string, Route> = new Map<string, Route>([
   ['/events', { kind: 'events', method: 'GET' }],
   ['/stream', { kind: 'stream', method: 'POST' }],
   ['/export', { kind: 'export', method: 'GET' }],
+  ['/promote', { kind: 'promote', method: 'POST' }],
+  ['/handoff', { kind: 'handoff', method: 'POST' }],
   [DIFFERENCE_PATH, { kind: 'difference', method: 'POST' }],
 ])
 

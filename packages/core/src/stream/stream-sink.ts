@@ -42,6 +42,8 @@ export interface StreamSinkParts {
   /** Jitter in [0, 1). */
   readonly random: () => number
   readonly options: ResolvedStreamSinkOptions
+  /** A LiteFS primary gives its lease to this node, and ends the stream. */
+  readonly onHandoff?: ((offer: { readonly leaseId: string; readonly from: string }) => void) | undefined
   /** Told of every lost or refused connection; `database` is undefined for the connection they share. */
   readonly onFailure?: ((error: unknown, delayMs: number, database: DatabaseName | undefined) => void) | undefined
 }
@@ -88,6 +90,7 @@ export class StreamSink {
       receiver,
       link: this.#link,
       greeting: this.#greeting,
+      onHandoff: (leaseId) => this.#parts.onHandoff?.({ leaseId, from: this.#parts.primaryUrl }),
       onFailure: (error, delayMs) => this.#parts.onFailure?.(error, delayMs, database),
     })
     this.#followers.set(database, follower)

@@ -3,7 +3,7 @@
  *
  * Order, as LiteFS 0.5.14: for each database in the position map or on this node (within the filter) what is missing, one database
  * after the other; then READY and a HEARTBEAT; then the records of each database that advanced, or a HEARTBEAT when nothing did
- * for `heartbeatMs`. END closes in good order; a body that cannot end between two frames is reset instead.
+ * for `heartbeatMs`. END closes in good order, after HANDOFF where the replica gets the lease; a body that cannot end between two frames is reset instead.
  *
  * A replica gets a snapshot when its TXID is 0 or ahead of ours, when its checksum differs, or when the record after its
  * position is no longer held. A database whose TXID is 0 yields nothing. A database it told a position of, but which this node
@@ -21,6 +21,7 @@ import { CHUNKS_END, encodeChunkedBatch, encodeChunks } from '../stream-format/c
 import {
   encodeDropDb,
   encodeEnd,
+  encodeHandoff,
   encodeHeartbeat,
   encodeHwm,
   encodeLtxFrameHeader,
@@ -57,6 +58,7 @@ export class StreamSource {
   readonly #dirty = new Set<string>()
   readonly #subscriptions = new Map<string, () => void>()
   readonly #ending = new AbortController()
+  #leaseId: string | undefined
   #wake: (() => void) | undefined
   #isReady = false
   #snapshotUnderWay: { readonly name: string; readonly txid: Txid } | undefined
@@ -90,6 +92,13 @@ export class StreamSource {
     return this.#snapshotUnderWay?.name === name ? this.#snapshotUnderWay.txid : this.#options.positions.get(name)?.txid
   }
 
+  /** When the body ends, it says that the replica is to become the primary with this lease. Answers whether it still will. */
+  handOver(leaseId: string): boolean {
+    if (this.#ending.signal.aborted || this.#output.closed.aborted) return false
+    this.#leaseId = leaseId
+    return true
+  }
+
   /** Ends the body with END once the piece under way is written; `run()` resolves. */
   end(): void {
     this.#ending.abort(new ClusterError('STREAM_FAILED', 'replication stream: this node ends it'))
@@ -102,7 +111,8 @@ export class StreamSource {
     try {
       for (const name of this.#options.positions.keys()) this.#mark(name)
       while (this.#mayGoOn()) await this.#turn()
-      this.#output.end(encodeEnd())
+      const handoff = this.#leaseId === undefined ? [] : [encodeHandoff(this.#leaseId)]
+      this.#output.end(Buffer.concat([...handoff, encodeEnd()]))
     } catch (error) {
       if (error === this.#output.closed.reason) return
       this.#output.reset('this node failed to read what it had to send')

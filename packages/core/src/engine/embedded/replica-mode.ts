@@ -67,7 +67,7 @@ export interface ReplicaModeOptions {
 export class ReplicaMode implements StreamReceiver {
   readonly #options: ReplicaModeOptions
   #applying: Applying | undefined
-  /** The primary's table as of this connection; empty for a LiteFS primary. */
+  /** The primary's table as of this connection; this node's own for a LiteFS primary, which has none. */
   #epochs: EpochTable
   #primaryTimeMs = 0
   #isCaughtUp = false
@@ -206,13 +206,15 @@ export class ReplicaMode implements StreamReceiver {
   async connected(greeting: StreamGreeting): Promise<void> {
     const { store, onEpochs } = this.#options
     this.#isCaughtUp = false
-    this.#contact = { term: greeting.term, isCaughtUp: false, heardMs: store.options.clock.monotonicMs() }
+    const isLiteFs = greeting.kind === 'litefs'
+    this.#contact = { term: greeting.term, isLiteFs, isCaughtUp: false, heardMs: store.options.clock.monotonicMs() }
     // What the connection before delivered is in the log before histories are compared.
     await this.#applying?.pipeline.settled()
     if (this.#closed) return
     // Also while it waits to be seeded: this may be another primary, which lacks what the one before had.
     await this.#comparePasts(greeting)
-    this.#epochs = greeting.epochs ?? []
+    // What a LiteFS primary writes counts to the epoch it found.
+    this.#epochs = isLiteFs ? store.log.epochTable() : (greeting.epochs ?? [])
     if (this.#epochs.length === 0) return
     onEpochs(this.#epochs)
     // Until this node is seeded its log is of the old history, and so is its table.
@@ -502,6 +504,9 @@ export class ReplicaMode implements StreamReceiver {
   async #install(snapshot: ReceivedSnapshot): Promise<void> {
     const { store, reports, tracker, onProgress, onReady } = this.#options
     const { position } = snapshot
+    // A LiteFS primary may be behind what it follows: what came later is not in its history.
+    if (this.#contact?.isLiteFs === true)
+      this.#epochs = this.#epochs.filter(({ firstTxid }) => firstTxid <= position.txid)
     const at: TrackedPosition = { position, epoch: epochOf(this.#epochs, position.txid) }
     await this.#applying?.pipeline.stop()
     const applying = this.#applying
@@ -547,8 +552,9 @@ export class ReplicaMode implements StreamReceiver {
 
 /** What this node had of a primary. */
 export interface Contact {
-  /** Epoch of the primary's time in office. */
+  /** Epoch of the primary's time in office; `NO_EPOCH` for a LiteFS primary. */
   readonly term: Epoch
+  readonly isLiteFs: boolean
   /** Everything that was missing when the connection was made has been delivered. */
   readonly isCaughtUp: boolean
   /** When it was heard of last, on the clock's monotonic scale. */
