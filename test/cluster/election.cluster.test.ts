@@ -8,6 +8,7 @@ import path from 'node:path'
 import type { ClusterOptions } from '@litefleet/core'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { ConsulServer } from '../support/consul.ts'
+import { CONSUL, isBuilt } from '../support/go-programs.ts'
 import { EtcdServer } from '../support/etcd.ts'
 import { ProcessCluster } from '../support/process-cluster.ts'
 
@@ -39,8 +40,11 @@ const KINDS = {
 /** Consul lets nobody wait for less than 10 s, and up to twice that. */
 const KILLS = { host: 2, etcd: 2, consul: 1 }
 
+const MISSING = isBuilt(CONSUL) ? [] : ['consul']
+
 describe.each(Object.entries(KINDS))('with the lease %s', (kind, leaseOf) => {
-  beforeEach(async () => {
+  beforeEach(async ({ skip }) => {
+    skip(MISSING.includes(kind), 'Consul is not built (needs Go)')
     written = 0
     cluster = new ProcessCluster({ database: NAME })
     lease = await leaseOf()
@@ -49,7 +53,7 @@ describe.each(Object.entries(KINDS))('with the lease %s', (kind, leaseOf) => {
     await cluster.primary.batch(NAME, [{ sql: 'CREATE TABLE entry (text TEXT)' }], EVERYWHERE)
   })
   afterEach(async () => {
-    await cluster.close()
+    await cluster?.close()
     await backend?.close()
     backend = undefined
   })

@@ -7,6 +7,7 @@ const PARTS = [
   { program: 'ip', why: 'partitions between network namespaces (Debian: apt-get install iproute2)' },
   { program: 'mount', why: 'a small file system that runs full (Debian: apt-get install mount)' },
   { program: 'etcd', why: 'elections (Debian: apt-get install etcd-server)' },
+  { program: 'fusermount3', why: 'mounts of LiteFS (Debian: apt-get install fuse3)' },
 ] as const
 
 /** One line for each program that is not on the PATH. */

@@ -29,6 +29,7 @@ interface RunFlags {
   readonly migrations?: string
   readonly clusterKeyFile?: string
   readonly interop?: boolean
+  readonly interopHandoff?: boolean
   readonly voter: readonly string[]
   readonly peer: readonly string[]
 }
@@ -74,6 +75,7 @@ export function addRunCommand(program: Command, terminal: Terminal): void {
     )
     .option('--peer <host:port>', 'where another node may be, or dns:name:port; may be repeated', collect, [])
     .option('--interop', 'let LiteFS nodes, which cannot authenticate, read the stream')
+    .option('--interop-handoff', 'and let them move the office of the primary by /promote and /handoff')
     .addHelpText(
       'after',
       `
@@ -111,7 +113,8 @@ export function configOfFlags(flags: RunFlags): NodeConfig {
   const lease = leaseOfFlags(flags)
   const migrations = flags.migrations === undefined ? {} : { migrations: path.resolve(flags.migrations) }
   return {
-    ...given({ dataDir: flags.dataDir, lease, clusterKeyFile: flags.clusterKeyFile, interop: flags.interop }),
+    ...given({ dataDir: flags.dataDir, lease, clusterKeyFile: flags.clusterKeyFile }),
+    ...given({ interop: flags.interopHandoff === true ? { handoff: true } : flags.interop }),
     ...section('node', { name: flags.name, region: flags.region }),
     ...section('listen', { host: flags.host, httpPort: flags.httpPort, grpcPort: flags.grpcPort }),
     ...section('advertise', { http: flags.advertiseHttp, grpc: flags.advertiseGrpc }),

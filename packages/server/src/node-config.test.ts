@@ -54,6 +54,12 @@ databases:
   })
 })
 
+test('interop is a switch, or a map of what more LiteFS nodes may do', () => {
+  const read = (interop: string) => parseNodeConfig(`interop: ${interop}`, 'x.yml', '/').interop
+  expect(read('false')).toBe(false)
+  expect(read('{ handoff: true }')).toEqual({ handoff: true })
+})
+
 test('the files of a lease start at the directory of the configuration, the rest is handed on', () => {
   const read = (lease: string) => parseNodeConfig(`lease: ${lease}`, 'x.yml', '/etc/fleet').lease
   expect(read('{ kind: host, directory: ./lease, candidate: false }')).toEqual({
@@ -85,7 +91,9 @@ test.each([
   ['databases: x', '"databases" is "x" It accepts a list'],
   ['lease: { kind: host, directroy: x }', 'lease: unknown key "directroy" Did you mean "directory"?'],
   ['lease: { kind: host, directory: 5 }', '"lease.directory" is 5 It accepts a text.'],
-  ['interop: "yes"', '"interop" is "yes" It accepts true or false.'],
+  ['interop: "yes"', '"interop" is "yes" It accepts true, false or { handoff: true }.'],
+  ['interop: { handoff: 1 }', '"interop.handoff" is 1 It accepts true or false.'],
+  ['interop: { handof: true }', 'interop: unknown key "handof" Did you mean "handoff"?'],
   ['dataDir: 5', '"dataDir" is 5 It accepts a text.'],
   ['- a', 'It accepts a map'],
   ['a: [', 'x.yml: '],

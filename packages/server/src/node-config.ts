@@ -11,7 +11,7 @@
  * voters: [gru-1, gru-2, fra-1]           # whose majority the await level "majority" speaks of; the same on every node
  * peers: ["dns:fleet.internal:4201"]      # where a candidate finds others that it never met; also "host:port"
  * clusterKeyFile: ./cluster.key            # one secret, or two lines while it is rotated; else LITEFLEET_CLUSTER_KEY
- * interop: false
+ * interop: false                          # true: LiteFS nodes may read; { handoff: true }: and move the office
  * log: { retentionMs: 600000 }
  * ledger: { retentionMs: 86400000, rowsMax: 10000000 }   # what is remembered of applied writes, per database
  * databases:
@@ -43,7 +43,7 @@ export interface NodeConfig {
   readonly peers?: ClusterOptions['peers']
   /** File that holds the cluster key, or two keys on two lines. */
   readonly clusterKeyFile?: string | undefined
-  readonly interop?: boolean | undefined
+  readonly interop?: ClusterOptions['interop']
   readonly log?: ClusterOptions['log']
   readonly ledger?: ClusterOptions['ledger']
   readonly databases?: readonly ConfiguredDatabase[] | undefined
@@ -111,9 +111,7 @@ export function parseNodeConfig(text: string, where: string, directory: string):
     ),
     ...optional(
       'interop',
-      mapped(given['interop'], (v) =>
-        typeof v === 'boolean' ? v : invalidValue(where, 'interop', v, 'true or false'),
-      ),
+      mapped(given['interop'], (v) => interop(v, given, where)),
     ),
     ...optional('log', section(given, 'log', undefined, where)),
     ...optional('ledger', section(given, 'ledger', undefined, where)),
@@ -159,6 +157,15 @@ const LEASE_KEYS = [
   'url',
   'lockDelayMs',
 ]
+
+function interop(value: unknown, given: Readonly<Record<string, unknown>>, where: string): ClusterOptions['interop'] {
+  if (typeof value === 'boolean') return value
+  if (!isMap(value)) return invalidValue(where, 'interop', value, 'true, false or { handoff: true }')
+  const map = section(given, 'interop', ['handoff'], where)
+  const handoff = map?.['handoff']
+  if (handoff === undefined || typeof handoff === 'boolean') return { handoff }
+  return invalidValue(where, 'interop.handoff', handoff, 'true or false')
+}
 
 /** Which keys belong to which kind is left to core. */
 function lease(

@@ -330,6 +330,48 @@ describe('handing off', () => {
   })
 })
 
+describe('a lease that a LiteFS primary hands over', () => {
+  const offer = { leaseId: 'session-1', from: 'http://litefs:20202' }
+
+  class OfferedLease extends TestLease {
+    readonly taken: string[] = []
+
+    takeOver(leaseId: string): Promise<AcquireOutcome> {
+      this.taken.push(leaseId)
+      return this.acquire()
+    }
+  }
+
+  it('is taken over at once, though its giver is still named as the primary', async () => {
+    const lease = new OfferedLease()
+    lease.isFree = false
+    const terms: unknown[] = []
+    const { leadership, log } = setup(lease, { takeOffice: ({ givenBy }) => (terms.push(givenBy), Promise.resolve()) })
+    leadership.open()
+    lease.tell(holder('litefs'))
+    await until(() => leadership.role.kind === 'replica')
+    lease.isFree = true
+    leadership.takeOver(offer)
+    await until(() => leadership.isPrimary)
+    expect(log).toEqual(['replica', 'candidate', 'primary'])
+    expect(lease.taken).toEqual(['session-1'])
+    expect(terms).toEqual([offer.from])
+  })
+
+  it('is good for one attempt', async () => {
+    const lease = new OfferedLease()
+    lease.isFree = false
+    const { leadership } = setup(lease)
+    leadership.open()
+    leadership.takeOver(offer)
+    await until(() => lease.taken.length === 1)
+    lease.isFree = true
+    leadership.standNow()
+    await until(() => leadership.isPrimary)
+    expect(lease.taken).toEqual(['session-1'])
+  })
+})
+
 describe('superseded by a candidate with a newer lease', () => {
   it('an older office ends, and that is awaited', async () => {
     const left = Promise.withResolvers<void>()

@@ -89,6 +89,7 @@ export class RenewedLease implements HeldLease {
     const { keeping } = this.#parts
     if (keeping.leaseId === undefined)
       throw new ClusterError('HANDOFF_FAILED', 'no LiteFS node can go on with a lease of this kind')
+    requireHeld(this)
     if (!(await keeping.renew(this.lost))) this.#lose('the backend says that it is over')
     requireHeld(this)
     this.#isHandedOver = give(keeping.leaseId)

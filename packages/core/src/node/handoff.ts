@@ -62,6 +62,8 @@ const DECLINED_MS = 5_000
 
 export class Handoff {
   readonly #parts: HandoffParts
+  /** Why the last lease was not taken that a LiteFS primary offered; `undefined`: it was, or is being looked at. */
+  #declined: unknown
 
   constructor(parts: HandoffParts) {
     this.#parts = parts
@@ -123,7 +125,10 @@ export class Handoff {
 
   /** A LiteFS primary gives its lease to this node. */
   offered(offer: LeaseOffer): void {
-    void this.#take(offer).catch((error: unknown) => this.#parts.warn(error))
+    void this.#take(offer).catch((error: unknown) => {
+      this.#declined = error
+      this.#parts.warn(error)
+    })
   }
 
   async #take(offer: LeaseOffer): Promise<void> {
@@ -171,8 +176,10 @@ export class Handoff {
       )
     }
     if (lease.takeOver === undefined) throw failed('a lease of this kind is not handed over by a LiteFS node')
+    this.#declined = undefined
     await liteFs.askForOffice(primary.advertiseUrl, deadlineMs - clock.monotonicMs())
     while (leadership.primary()?.isSelf !== true) {
+      if (this.#declined !== undefined) throw this.#declined
       if (clock.monotonicMs() >= deadlineMs)
         throw failed(`node "${nodeName}" was given the lease, and is not in office yet`)
       await this.#sleep(LOOK_EVERY_MS)

@@ -13,6 +13,14 @@ describe('resolveClusterOptions', () => {
     expect(node.region).toBe('local')
   })
 
+  it('interop lets LiteFS nodes read, and move the office where that is said', () => {
+    expect(resolve({ interop: true })).toMatchObject({ interop: true, interopHandoff: false })
+    expect(resolve({ interop: {} })).toMatchObject({ interop: true, interopHandoff: false })
+    expect(resolve({ interop: { handoff: true } })).toMatchObject({ interop: true, interopHandoff: true })
+    for (const interop of ['yes', 1]) expect(() => resolve({ interop })).toThrow(/"interop"/)
+    expect(() => resolve({ interop: { handof: true } })).toThrow(/interop: unknown option "handof"/)
+  })
+
   it('takes the cluster key from the environment, two while it is rotated', () => {
     const env = { LITEFLEET_CLUSTER_KEY: 'new-key-new-key-new,old-key-old-key-old' }
     expect(resolve({}, env).clusterKeys).toEqual(['new-key-new-key-new', 'old-key-old-key-old'])

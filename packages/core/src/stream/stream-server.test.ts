@@ -15,6 +15,7 @@ import { http1Request, http2Request, RawReplica, rawPositionMap } from './test-s
 import { until } from './test-support/until.ts'
 
 const KEY = 'a cluster key of enough length'
+const NO_OFFICE = { promote: () => Promise.resolve(), handOff: () => Promise.resolve() }
 const nodes: FakeNode[] = []
 const replicas: RawReplica[] = []
 
@@ -418,4 +419,58 @@ test('close does not wait longer than its timeout for a replica that takes nothi
   await until(() => (node.server.streams()[0]?.unsentBytes ?? 0) > 0)
   await node.server.close()
   await until(() => database.openSpools === 0)
+})
+
+describe('the office of the primary', () => {
+  test('cannot be moved by LiteFS nodes unless that is switched on', async () => {
+    const node = await start()
+    for (const path of ['/promote', '/handoff?nodeID=00000000DEADBEEF']) {
+      const answer = await http1Request(`${node.url}${path}`, 'POST')
+      expect(answer.status).toBe(403)
+      expect(answer.text).toContain('interop.handoff')
+      expect((await http1Request(`${node.url}${path}`)).status).toBe(405)
+    }
+  })
+
+  test('needs the cluster key, or interop, as everything does', async () => {
+    const node = await start({ keys: [KEY], office: NO_OFFICE })
+    expect((await http1Request(`${node.url}/promote`, 'POST')).status).toBe(401)
+  })
+
+  test('is moved as they ask, and they are told when it has moved, or why not', async () => {
+    const asked: string[] = []
+    const moved = Promise.withResolvers<void>()
+    const office = {
+      promote: () => (asked.push('promote'), moved.promise),
+      handOff: (nodeId: string) => (asked.push(nodeId), Promise.reject(new Error('it is not connected\n  a hint'))),
+    }
+    const node = await start({ office })
+    const refused = await http1Request(`${node.url}/handoff?nodeID=00000000deadbeef`, 'POST')
+    expect(refused).toMatchObject({ status: 500, text: 'cannot handoff: it is not connected\n' })
+    for (const id of ['', '?nodeID=', '?nodeID=xyz']) {
+      const answer = await http1Request(`${node.url}/handoff${id}`, 'POST')
+      expect(answer).toMatchObject({ status: 400, text: 'invalid node id\n' })
+    }
+    const promoting = http1Request(`${node.url}/promote`, 'POST')
+    await until(() => asked.includes('promote'))
+    moved.resolve()
+    expect(await promoting).toMatchObject({ status: 200, text: '' })
+    expect(asked).toEqual(['00000000DEADBEEF', 'promote'])
+  })
+
+  test('goes to a LiteFS replica with the last frame but one of its stream, and only once it was sent everything', async () => {
+    const node = await start()
+    const database = node.create('n.db', 1)
+    expect(node.server.hasSentAll('00000000DEADBEEF')).toBeUndefined()
+    const replica = connect(node.url, rawPositionMap())
+    await until(() => replica.count('READY') === 1)
+    database.commit(3)
+    await until(() => node.server.hasSentAll('00000000DEADBEEF') === true)
+    expect(node.server.handOver('00000000DEADBEEF', 'session-1')).toBe(true)
+    expect(node.server.handOver('0000000000000001', 'session-1')).toBe(false)
+    node.server.endStreams()
+    await until(() => replica.isClosed)
+    const id = Buffer.from('session-1').toString('hex')
+    expect(replica.bytes.toString('hex').endsWith(`0000000500000009${id}00000003`)).toBe(true)
+  })
 })

@@ -578,9 +578,34 @@ describe('from a LiteFS-like primary', () => {
       if (attempt < 3) stream.end(attempt === 1 ? END : Buffer.concat([handoff('lease-1'), END]))
     })
     const receiver = new FakeReceiver()
-    const { failures } = follow(primary.url, { 'n.db': receiver })
+    const offers: unknown[] = []
+    const { failures } = follow(primary.url, { 'n.db': receiver }, { onHandoff: (offer) => offers.push(offer) })
     await until(() => receiver.readyCount === 3)
     expect(failures).toEqual([])
+    expect(offers).toEqual([{ leaseId: 'lease-1', from: primary.url }])
+  })
+
+  test('a HANDOFF of a Litefleet primary is none: its office moves in another way', async () => {
+    const primary = await startPrimary(({ stream }, attempt) => {
+      stream.respond({ ...HEADERS, 'litefleet-protocol': '1' })
+      stream.write(READY)
+      if (attempt === 1) stream.end(Buffer.concat([handoff('lease-1'), END]))
+    })
+    const receiver = new FakeReceiver()
+    const offers: unknown[] = []
+    follow(primary.url, { 'n.db': receiver }, { onHandoff: (offer) => offers.push(offer) })
+    await until(() => receiver.readyCount === 2)
+    expect(offers).toEqual([])
+  })
+
+  test('LiteFS has no epochs: its primary is followed whatever this node promised to others', async () => {
+    const primary = await startPrimary(({ stream }) => {
+      stream.respond(HEADERS)
+      stream.write(READY)
+    })
+    const receiver = new FakeReceiver()
+    follow(primary.url, { 'n.db': receiver }, { promised: () => epoch(7) })
+    await until(() => receiver.readyCount === 1)
   })
 
   describe.each([

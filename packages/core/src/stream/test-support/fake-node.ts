@@ -3,6 +3,7 @@ import type { Clock } from '../../base/clock.ts'
 import { systemClock } from '../../base/clock.ts'
 import { type Epoch, NO_EPOCH } from '../../position/epoch.ts'
 import type { ClusterKeys } from '../../request/cluster-token.ts'
+import type { OfficeControl } from '../office-route.ts'
 import type { NodeFacts, StreamNode } from '../stream-node.ts'
 import { StreamServer } from '../stream-server.ts'
 import { resolveStreamServerOptions, type StreamServerOptions } from '../stream-server-options.ts'
@@ -29,6 +30,7 @@ export class FakeNode implements StreamNode {
       keys?: ClusterKeys
       options?: StreamServerOptions
       databases?: readonly StreamableDatabase[]
+      office?: OfficeControl
     } = {},
   ): Promise<FakeNode> {
     const node = new FakeNode()
@@ -36,6 +38,7 @@ export class FakeNode implements StreamNode {
     node.server = new StreamServer({
       node,
       keys: o.keys ?? [],
+      office: o.office,
       clock: o.clock ?? systemClock,
       options: resolveStreamServerOptions({ port: 0, closeTimeoutMs: 500, ...o.options }),
       onFailure: (error) => node.failures.push(error),
