@@ -36,7 +36,9 @@ export const failover: Workload = {
     if (isBuilt(CONSUL)) {
       await using consul = await ConsulServer.start()
       const inConsul: Lease = { kind: 'consul', url: consul.url, key: 'bench', ttlMs: CONSUL_TTL_MS }
-      rows.push(...rowsOf('failover.consul', await crash(context, 'consul', inConsul, quick ? 1 : 5), CONSUL_TTL_MS))
+      rows.push(
+        ...rowsOf('failover.consul', await crash(context, 'consul', inConsul, quick ? 1 : crashes), CONSUL_TTL_MS),
+      )
     }
     const moved = { kind: 'etcd', endpoints: [etcd.url], key: 'bench/handoff', ttlMs: 10_000 } as const
     const { pauses, failed } = await handOffs(context, moved, crashes)

@@ -13,7 +13,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { systemClock } from '../../packages/core/src/base/clock.ts'
 import { ConsulLease, type ConsulLeaseParts } from '../../packages/core/src/lease/consul-lease.ts'
 import { parseConsulUrl } from '../../packages/core/src/lease/consul-url.ts'
-import type { Lease } from '../../packages/core/src/lease/lease.ts'
+import type { HeldLease, Lease } from '../../packages/core/src/lease/lease.ts'
 import { NO_EPOCH } from '../../packages/core/src/position/epoch.ts'
 import { type LeaseFleet, leaseConformance } from '../../packages/core/src/lease/test-support/lease-conformance.ts'
 import { holderOf, take, tryToTake } from '../../packages/core/src/lease/test-support/take-lease.ts'
@@ -213,6 +213,45 @@ describe.skipIf(!isBuilt(CONSUL))('with a real Consul', () => {
         expect.arrayContaining([expect.objectContaining({ Node: 'app-7/litefs', Address: 'localhost' })]),
       )
       await held.release()
+    })
+  })
+
+  describe('a holder that does not renew any more', () => {
+    async function cutOff(key: string): Promise<{ held: HeldLease; wire: Wire }> {
+      const wire = await Wire.open({ host: '127.0.0.1', port: consul.port })
+      const held = await take(leaseOf(key, { route: () => wire.address }), 'a')
+      wire.drop()
+      return { held, wire }
+    }
+
+    test('is replaced by a candidate that watches it when its own time is over, long before Consul would', async () => {
+      const [watched, unwatched] = [await cutOff(nextKey()), await cutOff(nextKey())]
+      const unwatchedKey = `test/${keys - 1}/primary`
+      const candidate = leaseOf(`test/${keys - 2}/primary`, { lockDelayMs: 15_000 })
+      const told: (string | undefined)[] = []
+      candidate.observe((holder) => told.push(holder?.name))
+      // The lock delay, too, is for those that Consul ends.
+      const next = await take(candidate, 'b')
+      expect(watched.held.isHeld(0)).toBe(false)
+      expect(next.epoch).toBeGreaterThan(watched.held.epoch)
+      expect(told.slice(0, 3)).toEqual([undefined, 'a', undefined])
+      expect(await consul.get(unwatchedKey)).toMatchObject({ text: expect.stringContaining('"a"') })
+      await Promise.all([watched.wire.close(), unwatched.wire.close()])
+    })
+
+    test('is left to Consul when it is a LiteFS node, though it goes on with a session of ours', async () => {
+      const key = nextKey()
+      const held = await take(leaseOf(key), 'a')
+      let session = ''
+      await held.handOver?.((id) => ((session = id), true))
+      await held.release()
+      await consul.ask('PUT', `kv/${key}?acquire=${session}`, LITEFS_HOLDER)
+      leaseOf(key).observe(() => undefined)
+      for (let second = 0; second < 12; second++) {
+        await sleep(1_000)
+        await consul.ask('PUT', `session/renew/${session}`)
+      }
+      expect(await consul.get(key)).toMatchObject({ Session: session, text: LITEFS_HOLDER })
     })
   })
 

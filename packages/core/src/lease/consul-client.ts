@@ -39,7 +39,7 @@ export interface SessionRequest {
 /** One step of a transaction, in Consul's own words. */
 export interface ConsulOperation {
   readonly KV: {
-    readonly Verb: 'lock' | 'unlock' | 'set' | 'cas' | 'check-session'
+    readonly Verb: 'lock' | 'unlock' | 'set' | 'cas' | 'check-session' | 'check-index'
     readonly Key: string
     /** Base 64. */
     readonly Value?: string
@@ -103,8 +103,8 @@ export class ConsulClient {
   async renewSession(id: string, signal?: AbortSignal): Promise<number | undefined> {
     const { status, text } = await this.#call('PUT', `/v1/session/renew/${id}`, { signal, accepts: [200, 404] })
     if (status === 404) return undefined
-    const [session] = parsed(text) as readonly [{ readonly TTL?: string }?]
-    return durationMs(session?.TTL ?? '')
+    const sessions = parsed(text) as readonly { readonly TTL?: string }[]
+    return durationMs((Array.isArray(sessions) && sessions[0]?.TTL) || '')
   }
 
   /** The keys that it locks are deleted. */

@@ -5,14 +5,15 @@
  *   <prefix>/<key>/clusterid  which cluster the nodes are; written once
  *   <prefix>/<key>/epoch      the newest epoch, in decimal; stays. LiteFS knows nothing of it
  *   <prefix>/<key>/office     the newest epoch whose holder took office, likewise
+ *   <prefix>/<key>/renewed    when its holder renewed last (consul-expiry.ts), likewise
  *
  * The session has the name `litefs`, no health checks, and takes its keys along when it ends. With a prefix it is bound to a node of the catalog
  * named `<prefix>/litefs`, which is registered where it is missing.
  * Order of acquiring: look, as LiteFS does, → session → one transaction that locks the key and writes the epoch, if nobody wrote that since. So no
  * epoch is given twice. It is one above the newest one, above the index of the store and above what the candidate has seen.
  * Relies on: Consul's clocks run at most as much faster than this node's as the margin of leadership allows for.
- * Promises: a holder that dies is replaced after the time to live, which Consul may stretch to twice that, and the lock delay; a Consul that is
- * away for less costs nothing, for longer the office.
+ * Promises: a holder that dies is replaced after the time to live; a LiteFS holder when Consul ends its session, which may take twice that, and after the
+ * lock delay. A Consul that is away for less costs nothing, for longer the office.
  * A LiteFS node in the election has no epochs: after its time in office `lastOffice` is the one before, and nobody can tell (design D12).
  */
 import type { Clock } from '../base/clock.ts'
@@ -20,6 +21,7 @@ import { ClusterError } from '../errors/cluster-error.ts'
 import { type Epoch, epoch, NO_EPOCH } from '../position/epoch.ts'
 import { ConsulClient, type ConsulEntry, type ConsulOperation } from './consul-client.ts'
 import type { ConsulAddress } from './consul-url.ts'
+import { ConsulExpiry, formatRenewal, type RenewalNote } from './consul-expiry.ts'
 import { KeyWatch } from './key-watch.ts'
 import type { AcquireOutcome, AcquireRequest, ClusterIdKey, Lease, LeaseObservation } from './lease.ts'
 import { formatLeaseHolder, type LeaseHolder, parseLeaseHolder, sameHolder } from './lease-holder.ts'
@@ -52,6 +54,9 @@ const RETRY_MS = 1_000
 /** Others may win and give back meanwhile. */
 const TRIES_MAX = 3
 const PAUSE_MS_MIN = 20
+/** The last try comes after the lock delay, of which nobody is told when it is over. */
+const LOCK_DELAY_TRIES = TRIES_MAX - 1
+const LOCK_DELAY_SLACK_MS = 50
 
 export class ConsulLease implements Lease {
   readonly kind = 'consul'
@@ -62,7 +67,7 @@ export class ConsulLease implements Lease {
   readonly #client: ConsulClient
   readonly #key: string
   readonly #time: LeaseTime
-  readonly #watches = new Set<KeyWatch<ConsulEntry>>()
+  readonly #watches = new Set<{ stop(): Promise<void> }>()
   readonly #closing = new AbortController()
   #acquiring: Promise<unknown> = Promise.resolve()
   #held: { readonly lease: RenewedLease; readonly self: LeaseHolder } | undefined
@@ -116,10 +121,13 @@ export class ConsulLease implements Lease {
       told = holder
       listener(holder)
     })
-    this.#watches.add(watch)
+    const watches = this.isCandidate ? [watch, this.#watchRenewals()] : [watch]
+    for (const one of watches) this.#watches.add(one)
     const stop = (): void => {
-      this.#watches.delete(watch)
-      void watch.stop()
+      for (const one of watches) {
+        this.#watches.delete(one)
+        void one.stop()
+      }
     }
     return { refresh: () => watch.refresh(), stop }
   }
@@ -175,7 +183,10 @@ export class ConsulLease implements Lease {
         signal.removeEventListener('abort', end)
         resolve()
       }
-      const timer = this.#parts.clock.setTimer(Math.max(PAUSE_MS_MIN, this.#parts.lockDelayMs / TRIES_MAX), end)
+      const timer = this.#parts.clock.setTimer(
+        Math.max(PAUSE_MS_MIN, this.#parts.lockDelayMs / LOCK_DELAY_TRIES + LOCK_DELAY_SLACK_MS),
+        end,
+      )
       signal.addEventListener('abort', end, { once: true })
       if (signal.aborted) end()
     })
@@ -205,15 +216,23 @@ export class ConsulLease implements Lease {
       const count: ConsulOperation = {
         KV: { Verb: 'cas', Key: this.#keyOf('epoch'), Value: encoded(String(terms.epoch)), Index: terms.epochIndex },
       }
-      isWon = (await this.#client.txn([lock, count], signal)) && !signal.aborted
-      return isWon ? this.#hold(self, terms, session, validity) : undefined
+      const note: RenewalNote = { session, nodeId: self.nodeId, ttlMs: validity.ttlMs }
+      isWon = (await this.#client.txn([lock, count, this.#noted(note, 0)], signal)) && !signal.aborted
+      return isWon ? this.#hold(self, terms, note, validity) : undefined
     } finally {
       if (!isWon) await this.#giveBack(session).catch(() => undefined)
     }
   }
 
-  #hold(self: LeaseHolder, terms: Terms, session: string, validity: LeaseValidity): RenewedLease {
+  #noted(note: RenewalNote, count: number): ConsulOperation {
+    return { KV: { Verb: 'set', Key: this.#keyOf('renewed'), Value: encoded(formatRenewal(note, count)) } }
+  }
+
+  #hold(self: LeaseHolder, terms: Terms, note: RenewalNote, validity: LeaseValidity): RenewedLease {
     const client = this.#client
+    const { session } = note
+    const isOurs: ConsulOperation = { KV: { Verb: 'check-session', Key: this.#key, Session: session } }
+    let renewals = 0
     const lease = new RenewedLease({
       epoch: terms.epoch,
       lastOffice: terms.lastOffice,
@@ -224,13 +243,12 @@ export class ConsulLease implements Lease {
       retryEveryMs: RETRY_MS,
       keeping: {
         leaseId: session,
-        renew: async (signal) => (await client.renewSession(session, signal)) !== undefined,
+        renew: async (signal) =>
+          (await client.renewSession(session, signal)) !== undefined &&
+          client.txn([isOurs, this.#noted(note, ++renewals)], signal),
         recordOffice: (signal) =>
           client.txn(
-            [
-              { KV: { Verb: 'check-session', Key: this.#key, Session: session } },
-              { KV: { Verb: 'set', Key: this.#keyOf('office'), Value: encoded(String(terms.epoch)) } },
-            ],
+            [isOurs, { KV: { Verb: 'set', Key: this.#keyOf('office'), Value: encoded(String(terms.epoch)) } }],
             signal,
           ),
         giveBack: () => this.#giveBack(session),
@@ -257,17 +275,33 @@ export class ConsulLease implements Lease {
   #watchKey(onEntry: (entry: ConsulEntry) => void): KeyWatch<ConsulEntry> {
     return new KeyWatch({
       read: (signal) => this.#client.get(this.#key, signal),
-      follow: (after, onChange, signal) => this.#follow(after, onChange, signal),
+      follow: (after, onChange, signal) => this.#follow(this.#key, after, onChange, signal),
       clock: this.#parts.clock,
       random: () => this.#parts.random(),
       onEntry,
     })
   }
 
+  #watchRenewals(): ConsulExpiry {
+    return new ConsulExpiry({
+      client: this.#client,
+      key: this.#key,
+      renewedKey: this.#keyOf('renewed'),
+      clock: this.#parts.clock,
+      random: () => this.#parts.random(),
+      follow: (key, after, onChange, signal) => this.#follow(key, after, onChange, signal),
+    })
+  }
+
   /** Blocking queries, one after another. An index that goes backwards is another Consul's: everything is read anew. */
-  async #follow(after: ConsulEntry, onChange: (entry: ConsulEntry) => void, signal: AbortSignal): Promise<never> {
+  async #follow(
+    key: string,
+    after: ConsulEntry,
+    onChange: (entry: ConsulEntry) => void,
+    signal: AbortSignal,
+  ): Promise<never> {
     for (let { revision } = after; ; ) {
-      const entry = await this.#client.getAfter(this.#key, Math.max(1, revision), signal)
+      const entry = await this.#client.getAfter(key, Math.max(1, revision), signal)
       if (entry.revision < revision) throw new ClusterError('LEASE_UNAVAILABLE', 'Consul has lost its history')
       revision = entry.revision
       onChange(entry)
@@ -280,7 +314,7 @@ export class ConsulLease implements Lease {
     return isNew ? id : ((await this.#client.get(Key, signal)).value?.trim() ?? id)
   }
 
-  #keyOf(name: 'clusterid' | 'epoch' | 'office'): string {
+  #keyOf(name: 'clusterid' | 'epoch' | 'office' | 'renewed'): string {
     return `${this.#key}/${name}`
   }
 

@@ -56,9 +56,9 @@ export interface ConsulLeaseOptions extends ElectedLeaseOptions {
   readonly url?: string | undefined
   /** Below the prefix; the same for all nodes of the cluster, and no other cluster's. Keys below it are used as well. Default: `litefleet/primary`. */
   readonly key?: string | undefined
-  /** Time after which a primary that Consul does not hear of is replaced, in ms: 10,000 … 600,000. Consul may take twice as long. Default: 10,000. */
+  /** Time after which a primary that Consul does not hear of is replaced, in ms: 10,000 … 600,000. Default: 10,000. */
   readonly ttlMs?: number | undefined
-  /** For how long nobody may follow a primary that died, in ms: 0 … 60,000. Default: 1,000. */
+  /** For how long nobody may follow a primary whose session Consul ended, in ms: 0 … 60,000. Default: 1,000. */
   readonly lockDelayMs?: number | undefined
 }
 
