@@ -30,6 +30,8 @@ export interface LiteFsOptions {
   readonly name?: string | undefined
   /** What stands under `lease` in its configuration; default: the primary for ever. */
   readonly lease?: Readonly<Record<string, unknown>> | undefined
+  /** Further keys under `data`. */
+  readonly data?: Readonly<Record<string, unknown>> | undefined
   /** Further keys of its configuration. */
   readonly config?: Readonly<Record<string, unknown>> | undefined
 }
@@ -100,14 +102,14 @@ export class LiteFsNode implements AsyncDisposable {
 
   /** Starts it, or starts it again. */
   async start(): Promise<void> {
-    const { lease = { type: 'static', candidate: true }, config = {} } = this.#options
+    const { lease = { type: 'static', candidate: true }, data = {}, config = {} } = this.#options
     mkdirSync(this.mount, { recursive: true })
     const file = path.join(this.#directory, 'litefs.yml')
     const settings = {
       fuse: { dir: this.mount },
-      data: { dir: this.dataDir },
       http: { addr: `127.0.0.1:${this.#port}` },
       ...config,
+      data: { dir: this.dataDir, ...data },
       lease: { hostname: this.name, 'advertise-url': this.url, ...lease },
     }
     writeFileSync(file, JSON.stringify(settings)) // which is YAML
@@ -153,6 +155,11 @@ export class LiteFsNode implements AsyncDisposable {
     const file = path.join(this.mount, database)
     const { stdout } = await run('sqlite3', ['-bail', '-cmd', '.timeout 10000', file, text], { timeout: timeoutMs })
     return stdout.trim()
+  }
+
+  /** Deletes a database on the primary, as an application does. */
+  drop(database: string): void {
+    rmSync(path.join(this.mount, database))
   }
 
   /** SIGKILL, and what it leaves mounted is unmounted. */

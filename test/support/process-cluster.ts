@@ -43,6 +43,8 @@ export interface NodePlace {
 export interface ProcessClusterOptions {
   /** Opened on every node. */
   readonly database: string
+  /** Opened as well. */
+  readonly moreDatabases?: readonly string[] | undefined
   /** Of all nodes, or of each. */
   readonly log?: LogOptions | ((index: number) => LogOptions) | undefined
   readonly clusterKey?: string | undefined
@@ -192,7 +194,7 @@ export class ProcessCluster implements AsyncDisposable {
         ...(clusterKey === undefined ? {} : { clusterKey }),
         ...options,
       },
-      databases: [this.database],
+      databases: [this.database, ...(this.#options.moreDatabases ?? [])],
       ...troubles,
       routes: { ...this.#routesOf(index), ...troubles.routes },
     }

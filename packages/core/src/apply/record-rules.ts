@@ -3,11 +3,8 @@ import { ClusterError } from '../errors/cluster-error.ts'
 import type { LtxRecord } from '../ltx/ltx-record.ts'
 import { formatPosition, type Position, samePosition } from '../position/position.ts'
 import { formatTxid } from '../position/txid.ts'
+import { journalModeOf } from '../sqlite-format/first-page.ts'
 import { lockPage } from '../sqlite-format/lock-page.ts'
-
-const WRITE_VERSION_OFFSET = 18
-const READ_VERSION_OFFSET = 19
-const WAL_VERSION = 2
 
 /**
  * Checks that a record continues `position` and is of a kind this version can apply.
@@ -47,26 +44,19 @@ function bringsNewPages(record: LtxRecord, pageCount: number): boolean {
 }
 
 /**
- * Checks the header on page 1.
+ * Checks the header on page 1, and answers the mode that its primary is in.
  * @param what names the change in the message
  * @throws ClusterError `UNSUPPORTED_RECORD`
  */
-export function checkFirstPage(bytes: Buffer, offset: number, what: string): void {
-  const write = bytes[offset + WRITE_VERSION_OFFSET]
-  const read = bytes[offset + READ_VERSION_OFFSET]
-  if (write === WAL_VERSION && read === WAL_VERSION) return
-  throw unsupported(
-    'journal-mode',
-    `${what} comes from a database in rollback journal mode (versions ${write}/${read})`,
-  )
+export function checkFirstPage(bytes: Buffer, offset: number, what: string): 'rollback' | 'wal' {
+  const mode = journalModeOf(bytes, offset)
+  if (mode !== undefined) return mode
+  throw unsupported('file-format', `${what} comes from a database in a file format that this version does not know`)
 }
 
 function unsupported(reason: string, message: string): ClusterError {
   return new ClusterError('UNSUPPORTED_RECORD', message, {
     details: { reason },
-    hint:
-      reason === 'journal-mode'
-        ? 'Run PRAGMA journal_mode = WAL on the primary.'
-        : 'Remove the database on this node, so that it is fetched again.',
+    hint: 'Remove the database on this node, so that it is fetched again.',
   })
 }

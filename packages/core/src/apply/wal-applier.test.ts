@@ -116,6 +116,19 @@ describe('apply', () => {
     replica.close()
   })
 
+  test('page 1 of a primary in rollback-journal mode is written in WAL mode, and counts as what it came as', () => {
+    const replica = replicaAt()
+    replica.applier.apply(source.records)
+    const ofRollback = Buffer.from(source.image.subarray(0, PAGE_SIZE))
+    ofRollback.fill(1, 18, 20)
+    const record = recordOf(new Map([[1, ofRollback]]))
+    replica.applier.apply([record])
+    expect(replica.image().equals(source.image)).toBe(true)
+    expect(replica.applier.position).toEqual(record.postApply)
+    expect(replica.applier.checksums.checksum).toBe(record.postApply.checksum)
+    replica.close()
+  })
+
   test('a record that is refused leaves position, checksums, WAL and readers as they were, and the right one follows', () => {
     const replica = replicaAt()
     replica.applier.apply(source.records)
@@ -123,8 +136,8 @@ describe('apply', () => {
     const { position, walFrames } = replica.applier
     const checksums = replica.applier.checksums.toBuffer()
     const walBytes = fs.statSync(`${replica.path}-wal`).size
-    const rollbackMode = Buffer.from(source.image.subarray(0, PAGE_SIZE))
-    rollbackMode.fill(1, 18, 20)
+    const otherFormat = Buffer.from(source.image.subarray(0, PAGE_SIZE))
+    otherFormat.fill(3, 18, 20)
     const flag = 1n << 63n
     const good = recordOf(new Map([[2, changedPage(2)]]))
     const refused: readonly [readonly LtxRecord[], string, object][] = [
@@ -135,7 +148,7 @@ describe('apply', () => {
       ],
       [[recordOf(new Map([[2, changedPage(2)]]), { pre: flag | 5n })], 'POSITION_DIVERGED', {}],
       [[good, good], 'POSITION_DIVERGED', {}],
-      [[recordOf(new Map([[1, rollbackMode]]))], 'UNSUPPORTED_RECORD', { reason: 'journal-mode' }],
+      [[recordOf(new Map([[1, otherFormat]]))], 'UNSUPPORTED_RECORD', { reason: 'file-format' }],
       [[recordOf(new Map(), { commit: 0, post: flag })], 'UNSUPPORTED_RECORD', { reason: 'dropped-database' }],
       [[recordOf(new Map(), { commit: 2 })], 'UNSUPPORTED_RECORD', { reason: 'no-pages' }],
       [
@@ -375,7 +388,7 @@ describe('applyPages', () => {
     replica.close()
   })
 
-  test('a differing page that is missing, or checksums that are not those of the position, or rollback mode: refused', () => {
+  test('a differing page that is missing, or checksums that are not those of the position, or another file format: refused', () => {
     const replica = replicaAt()
     replica.applier.apply(source.records)
     const image = replica.image()
@@ -385,13 +398,25 @@ describe('applyPages', () => {
     expect(codeOf(() => replica.applier.applyPages(missing)).code).toBe('CORRUPT_DATA')
     const elsewhere = { ...whole, position: { ...source.position, checksum: checksum((1n << 63n) | 7n) } }
     expect(codeOf(() => replica.applier.applyPages(elsewhere)).code).toBe('CORRUPT_DATA')
-    const rollbackMode = Buffer.from(source.image)
-    rollbackMode.fill(1, 18, 20)
-    const unsupported = replacement(replica, rollbackMode, { ...source.position, checksum: checksumOf(rollbackMode) })
+    const otherFormat = Buffer.from(source.image)
+    otherFormat.fill(3, 18, 20)
+    const unsupported = replacement(replica, otherFormat, { ...source.position, checksum: checksumOf(otherFormat) })
     expect(codeOf(() => replica.applier.applyPages(unsupported)).code).toBe('UNSUPPORTED_RECORD')
     expect(replica.image().equals(image)).toBe(true)
     replica.applier.applyPages(whole)
     expect(replica.image().equals(source.image)).toBe(true)
+    replica.close()
+  })
+
+  test('pages of a primary in rollback-journal mode are written in WAL mode', () => {
+    const replica = replicaAt()
+    replica.applier.apply(source.records)
+    transfers(4)
+    const image = Buffer.from(source.image)
+    image.fill(1, 18, 20)
+    replica.applier.applyPages(replacement(replica, image, { ...source.position, checksum: checksumOf(image) }))
+    expect(replica.image().equals(source.image)).toBe(true)
+    expect(replica.applier.checksums.checksum).toBe(checksumOf(image))
     replica.close()
   })
 

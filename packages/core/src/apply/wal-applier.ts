@@ -5,6 +5,7 @@
  *
  * Relies on: every record is durable in the log before it is handed in; `checksums` and `position` describe the database
  * as it is when the lock is taken (take the lock first and hash under it, when the last stop was not a clean one).
+ * Page 1 of a primary in rollback-journal mode is written as one in WAL mode, and counts as what it came as.
  * Promises: everything is verified before a byte is visible: that records continue the position, and that the page
  * checksums they carry make the checksum of the database they claim. A refused or failed `apply` leaves position,
  * checksums and what readers see as they were. All records of one `apply` become visible at once.
@@ -21,6 +22,7 @@ import { formatChecksum } from '../position/checksum.ts'
 import type { Position } from '../position/position.ts'
 import { formatTxid } from '../position/txid.ts'
 import type { Connection } from '../sqlite/connection.ts'
+import { journalModeOf, setJournalMode } from '../sqlite-format/first-page.ts'
 import { lockPage } from '../sqlite-format/lock-page.ts'
 import type { WalIndexHeader } from '../sqlite-format/wal-index.ts'
 import type { ResolvedApplyOptions } from './apply-options.ts'
@@ -187,7 +189,8 @@ export class WalApplier {
         if (i > 0 && i % stepPages === 0) yield
         this.#tail.addRead(pgnos[i]!, i === pgnos.length - 1 ? commit : 0, (pgno, target, offset) => {
           pages.read(pgno, target, offset)
-          if (pgno === 1) checkFirstPage(target, offset, 'the snapshot')
+          if (pgno === 1 && checkFirstPage(target, offset, 'the snapshot') === 'rollback')
+            setJournalMode(target, offset, 'wal')
         })
       }
       if (pgnos.length > 0) this.#tail.publish(commit)
@@ -250,7 +253,14 @@ export class WalApplier {
     for (let i = 0; i < pageCount; i++) {
       const pgno = record.pgno(i)
       assert(pgno !== forbidden, 'a record with the lock page')
-      this.#tail.add(pgno, i === pageCount - 1 ? commit : 0, bytes, record.pageOffset(i))
+      const size = i === pageCount - 1 ? commit : 0
+      const from = record.pageOffset(i)
+      if (pgno !== 1 || journalModeOf(bytes, from) === 'wal') this.#tail.add(pgno, size, bytes, from)
+      else
+        this.#tail.addRead(pgno, size, (_pgno, target, offset) => {
+          bytes.copy(target, offset, from, from + this.#pageSize)
+          setJournalMode(target, offset, 'wal')
+        })
     }
   }
 

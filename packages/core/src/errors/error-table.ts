@@ -236,7 +236,8 @@ export const errorTable = {
   COPY_NOT_WHOLE: {
     outcome: 'not-applied',
     retry: 'after-backoff',
-    meaning: 'This node has no whole copy of the database, so it cannot become its primary.',
+    meaning:
+      'This node has no whole copy of the database: it can neither be read here, nor can this node become its primary.',
   },
   TOO_MANY_READERS: {
     outcome: 'none',
@@ -266,8 +267,7 @@ export const errorTable = {
   UNSUPPORTED_RECORD: {
     outcome: 'none',
     retry: 'never',
-    meaning:
-      'A replicated transaction needs what this version does not do: another page size, rollback journal mode, a dropped database.',
+    meaning: 'A replicated transaction needs what this version does not do: another page size, another file format.',
   },
   STREAM_FAILED: {
     outcome: 'none',

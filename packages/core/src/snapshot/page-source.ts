@@ -9,6 +9,7 @@
  */
 import { ClusterError } from '../errors/cluster-error.ts'
 import type { Disk } from '../files/disk.ts'
+import { setJournalMode } from '../sqlite-format/first-page.ts'
 import { lockPage } from '../sqlite-format/lock-page.ts'
 import { FRAME_HEADER_BYTES, frameOffset } from '../sqlite-format/wal-frame.ts'
 
@@ -27,6 +28,8 @@ export interface PinnedPages {
   /** Size of the database in pages. */
   readonly pageCount: number
   readonly wal: PageMap
+  /** Page 1 is given as its primary, which uses a rollback journal, has it. Default: as it stands in the file. */
+  readonly isRollback?: boolean | undefined
 }
 
 /** How much is read at a time; pages are never larger than 64 KiB. */
@@ -88,6 +91,7 @@ function readBlock(disk: Disk, pages: PinnedPages, block: PageBlock, entry: numb
   }
   if (missing === lock) missing++
   if (missing < firstPgno + count) throw corrupt(`page ${missing} is neither in the database file nor in the WAL`)
+  if (firstPgno === 1 && pages.isRollback === true) setJournalMode(bytes, 0, 'rollback')
   if (lock >= firstPgno && lock < firstPgno + count)
     bytes.fill(0, (lock - firstPgno) * pageSize, (lock - firstPgno + 1) * pageSize)
 }

@@ -2,6 +2,7 @@
  * Turns the bytes of an LTX snapshot into a plain database file beside the database, on the main thread; or those of a
  * difference to the database that is here (`openDifferenceSpool`) into a file that holds only the pages that differ, each at its place.
  *
+ * The file is in WAL mode, whatever its primary is in (sqlite-format/first-page.ts).
  * Promises: `finish` answers only with a file that is whole, verified (file checksum, database checksum) and durable under
  * its name; whatever else happens leaves no file. One call works on about a MiB before it lets others have their turn.
  * Writing and syncing happen in the thread pool beside it: what was written is synced every few MiB, so that the end need
@@ -18,6 +19,7 @@ import type { LtxHeader, LtxTrailer } from '../ltx/ltx-header.ts'
 import { LtxStreamReader } from '../ltx/ltx-stream-reader.ts'
 import { PageChecksums } from '../ltx/page-checksums.ts'
 import type { Position } from '../position/position.ts'
+import { journalModeOf, setJournalMode } from '../sqlite-format/first-page.ts'
 import { lockPage } from '../sqlite-format/lock-page.ts'
 
 export interface ReceivedSnapshot {
@@ -182,6 +184,8 @@ export class SnapshotReceiver {
       this.#bufferAt = at
     }
     this.#buffer.set(bytes, this.#buffered)
+    // Its checksum stays that of the page as it came.
+    if (pgno === 1 && journalModeOf(bytes, 0) === 'rollback') setJournalMode(this.#buffer, this.#buffered, 'wal')
     this.#buffered += bytes.length
     this.#checksums!.set(pgno, high, low)
   }

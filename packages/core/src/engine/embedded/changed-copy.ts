@@ -11,6 +11,7 @@ import { formatChecksum } from '../../position/checksum.ts'
 import type { Epoch } from '../../position/epoch.ts'
 import { nextTxid } from '../../position/txid.ts'
 import type { ReceivedSnapshot } from '../../snapshot/snapshot-receiver.ts'
+import { countedAs } from '../../snapshot/first-page.ts'
 import { writeDifference } from '../../snapshot/snapshot-writer.ts'
 import type { DatabaseStore } from './database-store.ts'
 import { pinnedNow } from './recovery.ts'
@@ -46,7 +47,7 @@ export async function reportChangedCopy({ store, reports, checksums, snapshot, e
     missing: 0,
     requests: 0,
   }
-  const pages = pinnedNow(file.files, file.pageSize, checksums.pageCount)
+  const pages = countedAs(disk, pinnedNow(file.files, file.pageSize, checksums.pageCount), checksums)
   const to = { txid: nextTxid(snapshot.position.txid), checksum }
   const from = snapshot.checksums
   await reports.write(report, {

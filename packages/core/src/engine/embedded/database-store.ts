@@ -195,8 +195,11 @@ export class DatabaseStore {
   async #findStanding(question: StandingQuestion): ReturnType<typeof findStanding> {
     const found = await findStanding(question)
     if (found.standing.kind === 'known') return found
-    const position = this.marker.finish(this.log, found.checksums.checksum)
-    return position === undefined ? found : { standing: { kind: 'known', position }, checksums: found.checksums }
+    for (const checksums of [found.checksums, found.ofRollback]) {
+      const position = checksums && this.marker.finish(this.log, checksums.checksum)
+      if (checksums !== undefined && position !== undefined) return { standing: { kind: 'known', position }, checksums }
+    }
+    return found
   }
 
   /**
@@ -233,6 +236,13 @@ export class DatabaseStore {
     for (const suffix of ['-wal', '-shm']) disk.remove('store.set-aside', this.databasePath + suffix)
     disk.syncDirectory('store.set-aside', directory)
     return aside
+  }
+
+  /** Removes the database, which must be closed. */
+  removeFile(): void {
+    const { disk, directory } = this.options
+    for (const suffix of ['-wal', '-shm', '']) disk.remove('store.remove', this.databasePath + suffix)
+    disk.syncDirectory('store.remove', directory)
   }
 
   /** Puts another file in the place of the database, which must be closed. */

@@ -238,7 +238,11 @@ export class EmbeddedDatabase implements EngineDatabase, StreamableDatabase {
 
   openReader(): Connection {
     if (!this.#store.isFileOpen)
-      throw new ClusterError('CLOSED', `database "${this.name}" has no copy on this node yet`)
+      throw new ClusterError(
+        'COPY_NOT_WHOLE',
+        `database "${this.name}" cannot be read on this node: ${this.#state.kind === 'seeding' ? this.#state.reason : 'it has no copy'}`,
+        { details: { database: this.name } },
+      )
     return this.#store.file.connect({ readonly: true })
   }
 

@@ -15,6 +15,7 @@ import { ClusterError } from '../../errors/cluster-error.ts'
 import type { PageChecksums } from '../../ltx/page-checksums.ts'
 import type { Position } from '../../position/position.ts'
 import type { TrackedPosition } from '../../position/position-tracker.ts'
+import { countedAs } from '../../snapshot/first-page.ts'
 import { packPageMap, type PinnedPages } from '../../snapshot/page-source.ts'
 import {
   openDifferenceSpool,
@@ -132,7 +133,8 @@ export class LiveSnapshots {
         const { position } = settle()
         const pinned = pin.pin()
         if (before.mxFrame === pinned.mxFrame && before.salt1 === pinned.salt1 && before.salt2 === pinned.salt2) {
-          return { connection, pin, position, pages: pagesOf(files, pageSize, pinned) }
+          const pages = countedAs(files.disk, pagesOf(files, pageSize, pinned), store.file.checksums)
+          return { connection, pin, position, pages }
         }
         pin.release()
       }

@@ -11,7 +11,7 @@ import { isClusterError } from '../../errors/cluster-error.ts'
 import type { LogEntry, LogTail, TransactionLog } from '../../log/transaction-log.ts'
 import { NO_CHECKSUM } from '../../position/checksum.ts'
 import { epochOf, lastShared, NO_EPOCH } from '../../position/epoch.ts'
-import { formatPosition, type Position } from '../../position/position.ts'
+import { formatPosition, type Position, samePosition } from '../../position/position.ts'
 import { nextTxid, type Txid } from '../../position/txid.ts'
 import { decodeRequests, type JournaledRequest } from '../../request/request-journal.ts'
 import type { StreamGreeting } from '../../stream/stream-receiver.ts'
@@ -55,13 +55,30 @@ export function findParting(log: TransactionLog, greeting: StreamGreeting): Part
   }
 }
 
+/**
+ * The same where the primary tells nothing but the snapshot it sends: LiteFS. A history that parted and is longer than this node's cannot be told from
+ * one whose records are not kept any more.
+ * @param to where the snapshot stands
+ */
+export function findPartingBySnapshot(log: TransactionLog, to: Position): Parting | undefined {
+  const { start, tail } = log
+  if (tail.position.txid === 0n || to.txid > tail.position.txid || samePosition(to, tail.position)) return undefined
+  if (log.checksumAt(to.txid) === to.checksum)
+    return { shared: to, isExact: true, reason: `the primary's history ends at ${formatPosition(to)}` }
+  return {
+    shared: { txid: start.position.txid, checksum: NO_CHECKSUM },
+    isExact: false,
+    reason: `the primary has another history, and stands at ${formatPosition(to)}`,
+  }
+}
+
 /** Keeps what only this node has. Resolves with the directory of the report, which is durable then. */
 export async function reportParting(
   database: string,
   log: TransactionLog,
   store: DivergenceStore,
   parting: Parting,
-  greeting: StreamGreeting,
+  greeting: Pick<StreamGreeting, 'position' | 'epochs'>,
   nowMs: number,
 ): Promise<DivergenceReport> {
   const { shared, isExact, reason } = parting

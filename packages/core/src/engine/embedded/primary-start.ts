@@ -19,16 +19,18 @@ import { WalCapture } from '../../capture/wal-capture.ts'
 import type { WalCursor } from '../../capture/wal-cursor.ts'
 import { ClusterError } from '../../errors/cluster-error.ts'
 import type { TransactionLog } from '../../log/transaction-log.ts'
+import { LtxRecordBuilder } from '../../ltx/ltx-encoder.ts'
 import type { LtxRecord } from '../../ltx/ltx-record.ts'
 import type { PageChecksums } from '../../ltx/page-checksums.ts'
 import { NO_CHECKSUM } from '../../position/checksum.ts'
 import { type Epoch, epochOf, NO_EPOCH } from '../../position/epoch.ts'
 import { formatPosition, type Position, samePosition } from '../../position/position.ts'
 import { nextTxid } from '../../position/txid.ts'
+import { countedAs, readFirstPage } from '../../snapshot/first-page.ts'
 import { findDamage } from '../../sqlite/integrity.ts'
 import { WalGuards } from '../../sqlite/wal-guards.ts'
 import type { DatabaseStore, OpenFile } from './database-store.ts'
-import type { Continuation, Standing } from './recovery.ts'
+import { type Continuation, pinnedNow, type Standing } from './recovery.ts'
 import type { UnloggedRequests } from './unlogged-requests.ts'
 
 export interface StartParts {
@@ -84,7 +86,7 @@ class Start {
     if (standing.kind === 'known') {
       this.#requireAnnounced([])
       this.#beginEpoch()
-      return this.#captureFrom(standing.position)
+      return this.#captureFrom(this.#leaveRollbackMode(standing.position))
     }
     if (standing.kind === 'unlogged') return this.#beginHistory()
     const { continuation, now } = standing
@@ -159,6 +161,38 @@ class Start {
     const position = { txid: nextTxid(this.#log.tail.position.txid), checksum: this.#file.checksums.checksum }
     this.#log.reset({ position, epoch: this.#parts.epoch })
     return this.#captureFrom(position)
+  }
+
+  /**
+   * What came from a LiteFS primary in rollback-journal mode counts with that primary's page 1, while the file has been in WAL mode all along: this
+   * difference becomes the first transaction of the epoch. After a crash it is there, or is made again.
+   */
+  #leaveRollbackMode(position: Position): Position {
+    const { store, nodeId, epoch } = this.#parts
+    const { files, pageSize, checksums } = this.#file
+    const pages = pinnedNow(files, pageSize, checksums.pageCount)
+    if (countedAs(files.disk, pages, checksums).isRollback !== true) return position
+    const txid = nextTxid(position.txid)
+    const { pageCount: commit } = checksums
+    const builder = new LtxRecordBuilder({
+      pageSize,
+      commit,
+      minTxid: txid,
+      maxTxid: txid,
+      timestampMs: Math.floor(store.options.clock.nowMs()),
+      preApplyChecksum: position.checksum,
+      walOffset: 0,
+      walBytes: 0,
+      walSalt1: 0,
+      walSalt2: 0,
+      nodeId,
+      pageCount: 1,
+    })
+    builder.addPage(1, readFirstPage(files.disk, pages), 0)
+    const record = builder.finish(checksums.apply(Uint32Array.of(1), builder.pageChecksums, commit))
+    this.#log.append([{ epoch, record }])
+    this.#log.syncNow()
+    return record.postApply
   }
 
   #captureFrom(position: Position): WalCapture {

@@ -5,7 +5,7 @@
  * - After a clean close the saved state names the file exactly (inode, size, times) and the WAL is empty: position and page
  *   checksums are trusted.
  * - Otherwise every page is hashed, and the rolling checksum tells where the file stands,
- *   because a published version always ends at a record boundary. The log may be ahead of it; what is then missing is applied
+ *   because a published version always ends at a record boundary. (So it does with page 1 as a primary in rollback-journal mode has it.) The log may be ahead of it; what is then missing is applied
  *   by the caller. A checksum that no record has means commits that died before they were logged, or another history. When the
  *   WAL still holds the newest record, or follows the one that held it, or leads through the state that the log ends with
  *   (state-in-wal.ts), it holds what came after; hashing the database as of that record proves that nothing else is different.
@@ -23,6 +23,7 @@ import { isClusterError } from '../../errors/cluster-error.ts'
 import type { LtxRecord } from '../../ltx/ltx-record.ts'
 import type { PageChecksums } from '../../ltx/page-checksums.ts'
 import { type Position, samePosition } from '../../position/position.ts'
+import { asOfRollback } from '../../snapshot/first-page.ts'
 import { hashPages } from '../../snapshot/page-hasher.ts'
 import { packPageMap, type PinnedPages } from '../../snapshot/page-source.ts'
 import { findStateInWal } from './state-in-wal.ts'
@@ -60,9 +61,14 @@ export interface StandingQuestion {
   readonly saved: SavedState | undefined
 }
 
-export async function findStanding(
-  question: StandingQuestion,
-): Promise<{ standing: Standing; checksums: PageChecksums }> {
+export interface FoundStanding {
+  readonly standing: Standing
+  readonly checksums: PageChecksums
+  /** What they are when the pages are those of a primary in rollback-journal mode. */
+  readonly ofRollback?: PageChecksums | undefined
+}
+
+export async function findStanding(question: StandingQuestion): Promise<FoundStanding> {
   const { files, log, pageSize } = question
   const header = headerNow(files)
   const trusted = trustedState(question, header.mxFrame)
@@ -71,17 +77,24 @@ export async function findStanding(
   }
   const inFile = Math.floor(files.disk.sizeBytes('store.size', files.databaseFd) / pageSize)
   // An empty WAL's index does not know the size of the database.
-  const checksums = await hashPages(pinnedNow(files, pageSize, header.mxFrame > 0 ? header.pageCount : inFile))
+  const pages = pinnedNow(files, pageSize, header.mxFrame > 0 ? header.pageCount : inFile)
+  const checksums = await hashPages(pages)
   if (log.tail.position.txid === 0n) return { standing: { kind: 'unlogged' }, checksums }
   const position = log.findChecksum(checksums.checksum)
   if (position !== undefined && samePosition(position, log.tail.position)) {
     return { standing: { kind: 'known', position }, checksums }
   }
+  const ofRollback = asOfRollback(files.disk, pages, checksums)
+  const byRollback = ofRollback && log.findChecksum(ofRollback.checksum)
+  const isAtTail = byRollback !== undefined && samePosition(byRollback, log.tail.position)
+  if (ofRollback !== undefined && byRollback !== undefined && (isAtTail || position === undefined)) {
+    return { standing: { kind: 'known', position: byRollback }, checksums: ofRollback }
+  }
   const continuation = await findContinuation(question, inFile, position === undefined)
   // As it once was: because the file is behind the log, or because commits after the newest record brought that state back.
   const isLater = typeof continuation !== 'string' && continuation.isOwnRecord && continuation.before !== undefined
   if (position !== undefined && !isLater) return { standing: { kind: 'known', position }, checksums }
-  return { standing: { kind: 'unknown', now: checksums, continuation }, checksums }
+  return { standing: { kind: 'unknown', now: checksums, continuation }, checksums, ofRollback }
 }
 
 /**

@@ -23,8 +23,10 @@ import { ClusterError, isClusterError } from '../../errors/cluster-error.ts'
 import type { DivergenceStore } from '../../divergence/divergence-store.ts'
 import type { FileIdentity } from '../../files/disk.ts'
 import type { TransactionLog } from '../../log/transaction-log.ts'
+import { parseLtxHeader } from '../../ltx/ltx-header.ts'
+import { decodeLtxRecord } from '../../ltx/ltx-record.ts'
 import type { PageChecksums } from '../../ltx/page-checksums.ts'
-import { type Epoch, epochOf, type EpochTable } from '../../position/epoch.ts'
+import { type Epoch, epochOf, type EpochTable, NO_EPOCH } from '../../position/epoch.ts'
 import { formatPosition, type Position, samePosition, ZERO_POSITION } from '../../position/position.ts'
 import type { PositionTracker, TrackedPosition } from '../../position/position-tracker.ts'
 import { nextTxid } from '../../position/txid.ts'
@@ -35,7 +37,7 @@ import type { SnapshotIntake, StreamGreeting, StreamReceiver } from '../../strea
 import { ApplyPipeline } from './apply-pipeline.ts'
 import type { ClosingState, DatabaseStore, KnownFile, OpenFile, OpenFileOptions } from './database-store.ts'
 import { reportChangedCopy } from './changed-copy.ts'
-import { findParting, reportParting } from './parting.ts'
+import { findParting, findPartingBySnapshot, reportParting } from './parting.ts'
 import type { Standing } from './recovery.ts'
 import { replacePages } from './replace-pages.ts'
 
@@ -63,6 +65,8 @@ export interface ReplicaModeOptions {
   /** The primary's epochs were seen: this node must never use a smaller one. */
   onEpochs(table: EpochTable): void
 }
+
+const DROP_BYTES_MAX = 256
 
 export class ReplicaMode implements StreamReceiver {
   readonly #options: ReplicaModeOptions
@@ -231,8 +235,43 @@ export class ReplicaMode implements StreamReceiver {
   records(ltx: readonly Buffer[]): void | Promise<void> {
     if (this.#applying === undefined || this.#needsSeed)
       throw new ClusterError('STREAM_FAILED', 'records arrived before a snapshot')
+    const drop = ltx.findIndex(isDrop)
     // What does not continue our position, or is damaged, ends the connection; the primary then decides by our true position.
-    return this.#applying.pipeline.accept(ltx)
+    return drop < 0 ? this.#applying.pipeline.accept(ltx) : this.#recordsAndDrop(this.#applying.pipeline, ltx, drop)
+  }
+
+  async #recordsAndDrop(pipeline: ApplyPipeline, ltx: readonly Buffer[], at: number): Promise<void> {
+    const record = decodeLtxRecord(ltx[at]!)
+    await pipeline.accept(ltx.slice(0, at))
+    await pipeline.settled()
+    const { tail } = this.#options.store.log
+    if (!samePosition(record.preApply, tail.position))
+      throw new ClusterError('POSITION_DIVERGED', 'the database is dropped from another position')
+    await this.#drop()
+    // It was made again at once: as a whole, over a new connection.
+    if (at + 1 < ltx.length) throw new ClusterError('STREAM_FAILED', 'the database was dropped and made again')
+  }
+
+  /** The primary, a LiteFS node, dropped the database. It may come again, as a snapshot. */
+  async #drop(): Promise<void> {
+    const { store, tracker, closeReaders, onSeeding } = this.#options
+    await this.#applying?.pipeline.stop()
+    this.#needsSeed = true
+    this.#isChanged = false
+    this.#isParted = false
+    if (store.isFileOpen) {
+      await closeReaders()
+      this.#stopApplying()
+      store.closeFile(undefined)
+    }
+    if (store.hasFile()) {
+      store.removeFile()
+      store.options.warn('dropped', `database "${store.options.name}" was dropped by the primary, and is gone here`, {})
+    }
+    const nothing = { position: ZERO_POSITION, epoch: NO_EPOCH }
+    store.log.reset(nothing)
+    tracker.replace(nothing)
+    onSeeding('the primary dropped it')
   }
 
   beginSnapshot(base?: PageChecksums): SnapshotIntake {
@@ -504,6 +543,11 @@ export class ReplicaMode implements StreamReceiver {
   async #install(snapshot: ReceivedSnapshot): Promise<void> {
     const { store, reports, tracker, onProgress, onReady } = this.#options
     const { position } = snapshot
+    if (snapshot.header.commit === 0) {
+      store.options.disk.remove('seed.remove-spool', snapshot.databaseFile)
+      return this.#drop()
+    }
+    await this.#reportLost(position)
     // A LiteFS primary may be behind what it follows: what came later is not in its history.
     if (this.#contact?.isLiteFs === true)
       this.#epochs = this.#epochs.filter(({ firstTxid }) => firstTxid <= position.txid)
@@ -522,6 +566,7 @@ export class ReplicaMode implements StreamReceiver {
     this.#isChanged = false
     if (isInPlace) {
       await replacePages(applying.applier, snapshot, store.options.disk)
+      store.file.checksums = applying.applier.checksums
       // No log vouches for these pages: durable before the old log goes.
       await store.options.disk.dataSync('seed.sync-wal', store.file.files.walFd)
       this.#resetLog(at)
@@ -543,6 +588,19 @@ export class ReplicaMode implements StreamReceiver {
     onReady()
   }
 
+  /** I10, for a primary that tells nothing of its history but the snapshot it sends. */
+  async #reportLost(to: Position): Promise<void> {
+    const { store, reports } = this.#options
+    const { name, clock, warn } = store.options
+    const isFollowing = this.#contact?.isLiteFs === true && !this.#needsSeed
+    const parting = isFollowing ? findPartingBySnapshot(store.log, to) : undefined
+    if (parting === undefined) return
+    const of = { position: to, epochs: undefined }
+    const report = await reportParting(name, store.log, reports, parting, of, clock.nowMs())
+    const message = `database "${name}": ${parting.reason}: its own history ends at ${formatPosition(report.here)}`
+    warn('diverged', message, { report: reports.directoryOf(report.id), transactions: report.transactions })
+  }
+
   #resetLog(at: TrackedPosition): void {
     const { log } = this.#options.store
     if (this.#epochs.length > 0) log.adoptEpochTable(this.#epochs)
@@ -559,6 +617,11 @@ export interface Contact {
   readonly isCaughtUp: boolean
   /** When it was heard of last, on the clock's monotonic scale. */
   readonly heardMs: number
+}
+
+/** A transaction that leaves no page: LiteFS's way to delete a database. It has the length of a header and little more. */
+function isDrop(ltx: Buffer): boolean {
+  return ltx.length < DROP_BYTES_MAX && parseLtxHeader(ltx).commit === 0
 }
 
 interface Applying {
