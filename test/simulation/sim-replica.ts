@@ -22,6 +22,7 @@ import type { PositionTracker, TrackedPosition } from '../../packages/core/src/p
 import { nextTxid } from '../../packages/core/src/position/txid.ts'
 import { type ReceivedSnapshot, SnapshotReceiver } from '../../packages/core/src/snapshot/snapshot-receiver.ts'
 import type { SnapshotIntake, StreamGreeting, StreamReceiver } from '../../packages/core/src/stream/stream-receiver.ts'
+import { setJournalMode } from '../../packages/core/src/sqlite-format/first-page.ts'
 import type { Sabotage } from './sabotage.ts'
 import type { SimProcess } from './sim-process.ts'
 import { standingOf } from './sim-standing.ts'
@@ -320,6 +321,8 @@ export class SimReplica implements StreamReceiver {
       for (const pgno of checksums.differingFrom(current.checksums)) {
         const page = Buffer.alloc(PAGE_SIZE)
         disk.read('seed.read-spool', fd, page, 0, PAGE_SIZE, (pgno - 1) * PAGE_SIZE)
+        // The spool is in WAL mode; the databases of a simulation live in memory, where SQLite knows none.
+        if (pgno === 1) setJournalMode(page, 0, 'rollback')
         changed.set(pgno, page)
       }
       return current.with(changed, checksums.pageCount)

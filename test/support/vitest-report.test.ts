@@ -28,9 +28,10 @@ test('a program that is not on the PATH is named with the way to get it', () => 
   const directory = mkdtempSync(path.join(tmpdir(), 'litefleet-path-'))
   try {
     const missing = missingSystemParts(directory)
-    for (const hint of ['sqlite3', 'iproute2', 'mount', 'etcd-server'])
+    for (const hint of ['sqlite3', 'iproute2', 'mount', 'etcd-server', 'fuse3'])
       expect(missing).toContainEqual(expect.stringContaining(`apt-get install ${hint}`))
-    for (const program of ['sqlite3', 'ip', 'mount', 'etcd']) writeFileSync(path.join(directory, program), '')
+    for (const program of ['sqlite3', 'ip', 'mount', 'etcd', 'fusermount3'])
+      writeFileSync(path.join(directory, program), '')
     expect(missingSystemParts(`/nowhere:${directory}`)).toEqual([])
   } finally {
     rmSync(directory, { recursive: true })

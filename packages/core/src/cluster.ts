@@ -369,6 +369,7 @@ export class Cluster implements AsyncDisposable {
       },
       keys,
       clock,
+      onLiteFs: (nodeId) => this.#replicaPositions.liteFsConnected(nodeId),
       office: options.interopHandoff ? this.#officeForLiteFs() : undefined,
       options: resolveStreamServerOptions({
         host: options.listen.host,

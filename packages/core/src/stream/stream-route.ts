@@ -49,6 +49,8 @@ export interface StreamRouteParts {
   readonly builds: SpoolSlots
   readonly clock: Clock
   readonly options: ResolvedStreamServerOptions
+  /** A LiteFS replica connected; answers what to call when it is gone. */
+  readonly onLiteFs?: ((nodeId: string) => () => void) | undefined
   /** Answers 200 and makes the bounded output of the body. */
   readonly open: (exchange: Exchange, headers: Readonly<Record<string, string>>) => SendBuffer
 }
@@ -182,9 +184,11 @@ export class StreamRoute {
       unsentBytes: output.unsentBytes,
       mostUnsentBytes: output.mostUnsentBytes,
     }))
+    const left = peer.kind === 'litefs' ? this.#parts.onLiteFs?.(peer.nodeId ?? remoteAddress) : undefined
     try {
       await source.run()
     } finally {
+      left?.()
       this.#streams.delete(source)
       // What waits in a body that ended holds memory until it is gone, and so counts until then.
       await whenAborted(output.closed)

@@ -42,6 +42,8 @@ export interface StreamServerParts {
   readonly options: ResolvedStreamServerOptions
   /** Default: whoever asks for the office is refused. */
   readonly office?: OfficeControl | undefined
+  /** A LiteFS replica connected, which has this LiteFS node id; answers what to call when it is gone. */
+  readonly onLiteFs?: ((nodeId: string) => () => void) | undefined
   /** Told of what failed while answering; the caller has been answered or cut off already. */
   readonly onFailure?:
     | ((error: unknown, request: { readonly path: string; readonly remoteAddress: string }) => void)
@@ -70,6 +72,7 @@ export class StreamServer {
       builds: this.#builds,
       clock,
       options,
+      onLiteFs: parts.onLiteFs,
       open: (exchange, headers) => this.#open(exchange, headers),
     })
     this.#differences = new DifferenceRoute({
