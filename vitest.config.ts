@@ -50,6 +50,16 @@ export default defineConfig({
           testTimeout: 120_000,
         },
       },
+      // Not among what `pnpm test` runs.
+      {
+        test: {
+          ...shared,
+          ...severalNodes,
+          name: 'demonstration',
+          include: ['test/**/*.demonstration.ts'],
+          testTimeout: 60_000,
+        },
+      },
     ],
   },
 })
