@@ -2,9 +2,9 @@
  * `pnpm bench [name…] [--quick] [--json FILE]`: what Litefleet does on this machine, each figure beside its baseline.
  *
  * Every workload measures its baseline in the same run, because a figure without one says more about the machine than about us.
- * Results go to `bench/results/<date>-<quick|full>.json`; rows of workloads that did not run are not in it.
+ * Results go to `bench/results/<date>-<quick|full>.json`; rows that were measured on the same day before, and not again, stay in it.
  */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { type BenchOptions, parseBenchOptions } from './bench-options.ts'
@@ -14,13 +14,14 @@ import type { Workload } from './workload.ts'
 import { commit } from './workloads/commit.ts'
 import { failover } from './workloads/failover.ts'
 import { forward } from './workloads/forward.ts'
+import { litefs } from './workloads/litefs.ts'
 import { memory } from './workloads/memory.ts'
 import { open } from './workloads/open.ts'
 import { read } from './workloads/read.ts'
 import { replicate } from './workloads/replicate.ts'
 import { snapshot } from './workloads/snapshot.ts'
 
-const WORKLOADS: readonly Workload[] = [read, commit, forward, replicate, snapshot, open, memory, failover]
+const WORKLOADS: readonly Workload[] = [read, commit, forward, replicate, snapshot, open, memory, failover, litefs]
 const USAGE = `usage: bench [name…] [--quick] [--json FILE]
 names: ${WORKLOADS.map((workload) => workload.name).join(', ')}`
 
@@ -65,14 +66,20 @@ async function main(): Promise<number> {
       console.error(`${workload.name}: ${error instanceof Error ? error.stack : String(error)}`)
     }
   }
-  const text = `${JSON.stringify({ machine, rows }, null, 2)}\n`
   const results = path.join(import.meta.dirname, 'results')
   mkdirSync(results, { recursive: true })
   const date = new Date().toISOString().slice(0, 10)
-  writeFileSync(path.join(results, `${date}-${options.quick ? 'quick' : 'full'}.json`), text)
-  if (options.json !== undefined) writeFileSync(options.json, text)
+  const file = path.join(results, `${date}-${options.quick ? 'quick' : 'full'}.json`)
+  const toText = (all: readonly Row[]): string => `${JSON.stringify({ machine, rows: all }, null, 2)}\n`
+  writeFileSync(file, toText([...rowsOf(file).filter(({ name }) => rows.every((row) => row.name !== name)), ...rows]))
+  if (options.json !== undefined) writeFileSync(options.json, toText(rows))
   if (failures.length > 0) console.error(`failed: ${failures.join(', ')}`)
   return failures.length === 0 ? 0 : 1
+}
+
+function rowsOf(file: string): readonly Row[] {
+  if (!existsSync(file)) return []
+  return (JSON.parse(readFileSync(file, 'utf8')) as { readonly rows: readonly Row[] }).rows
 }
 
 process.exitCode = await main()

@@ -43,6 +43,11 @@ const TARGETS = {
   'handoff.pause.p50': { text: '-', isReached: () => true },
   'handoff.pause.p99': { text: '<= 250 ms', isReached: (value) => value <= 250 },
   'handoff.failed': { text: '0', isReached: (value) => value === 0 },
+  'litefs.insert.1': { text: '>= 20x', isReached: (_, ratio) => ratio >= 20 },
+  'litefs.insert.64': { text: '>= 20x', isReached: (_, ratio) => ratio >= 20 },
+  'litefs.lag.p50': { text: '<= 1x', isReached: (_, ratio) => ratio <= 1 },
+  'litefs.lag.p99': { text: '<= 1x', isReached: (_, ratio) => ratio <= 1 },
+  'litefs.snapshot': { text: '<= 1x', isReached: (_, ratio) => ratio <= 1 },
   'memory.rss': { text: '<= 120 MB', isReached: (value) => value <= 120 },
 } as const satisfies Record<string, Target>
 

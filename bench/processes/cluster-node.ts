@@ -82,6 +82,18 @@ async function insertOnce(): Promise<number> {
   return machineMs()
 }
 
+export interface InsertedRow {
+  readonly id: number
+  /** When it was answered, on the machine's monotonic clock in ms. */
+  readonly answeredMs: number
+}
+
+/** One write, answered when durable on the primary. */
+async function insertRow(): Promise<InsertedRow> {
+  const { lastInsertRowid } = await db().run('INSERT INTO rows (body) VALUES (?)', ['a small row'], { await: 'none' })
+  return { id: Number(lastInsertRowid), answeredMs: machineMs() }
+}
+
 export interface Calls {
   /** The longest time in which no call was answered, in ms. */
   readonly pauseMs: number
@@ -180,6 +192,7 @@ serveParent(
     close,
     insertInFlight,
     insertOnce,
+    insertRow,
     startCalls,
     stopCalls,
     isPrimary: () => cluster?.role.kind === 'primary',
