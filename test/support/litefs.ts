@@ -95,6 +95,11 @@ export class LiteFsNode implements AsyncDisposable {
     return path.join(this.#directory, 'data')
   }
 
+  /** Its `litefs.yml`, once it was started. */
+  get configFile(): string {
+    return path.join(this.#directory, 'litefs.yml')
+  }
+
   /** What it said last. */
   get printed(): string {
     return this.#printed
@@ -104,7 +109,7 @@ export class LiteFsNode implements AsyncDisposable {
   async start(): Promise<void> {
     const { lease = { type: 'static', candidate: true }, data = {}, config = {} } = this.#options
     mkdirSync(this.mount, { recursive: true })
-    const file = path.join(this.#directory, 'litefs.yml')
+    const file = this.configFile
     const settings = {
       fuse: { dir: this.mount },
       http: { addr: `127.0.0.1:${this.#port}` },

@@ -1,6 +1,14 @@
 /** `litefleet run`: a node from flags, from a configuration file, or from both (flags win). */
 import { ClusterError } from '@litefleet/core'
-import { mergeNodeConfig, type NodeConfig, readNodeConfig, runNode, stopSignal } from '@litefleet/server'
+import {
+  mergeNodeConfig,
+  type NodeConfig,
+  nodeOfLiteFs,
+  readLiteFsConfig,
+  readNodeConfig,
+  runNode,
+  stopSignal,
+} from '@litefleet/server'
 import { type Command, InvalidArgumentError } from 'commander'
 import path from 'node:path'
 import type { Terminal } from './terminal.ts'
@@ -11,6 +19,8 @@ export const DEFAULT_GRPC_PORT = 4201
 
 interface RunFlags {
   readonly config?: string
+  readonly litefsConfig?: string
+  readonly expandEnv?: boolean
   readonly dataDir?: string
   readonly name?: string
   readonly region?: string
@@ -39,6 +49,11 @@ export function addRunCommand(program: Command, terminal: Terminal): void {
     .command('run')
     .description('Run a node until SIGTERM or Ctrl-C')
     .option('--config <file>', 'YAML or JSON; flags win over it')
+    .option(
+      '--litefs-config <file>',
+      "LiteFS's litefs.yml, for a node in the place of a LiteFS node; flags win over it",
+    )
+    .option('--no-expand-env', 'with --litefs-config: leave $VAR and ${VAR} as they stand')
     .option('--data-dir <dir>', 'where the node keeps everything; created when missing')
     .option('--name <name>', 'name of the node (default: the host name)')
     .option('--region <region>', 'region of the node (default: local)')
@@ -84,13 +99,14 @@ Examples:
   litefleet run --data-dir ./lhr --name lhr --replica-of http://127.0.0.1:4200 --http-port 4210 --grpc-port 4211 --database app.db
   litefleet run --data-dir ./a --name a --host-lease ./lease --database app.db
   litefleet run --data-dir ./a --name a --etcd http://10.0.0.9:2379 --voter a --voter b --voter c --database app.db
-  litefleet run --config ./node.yml`,
+  litefleet run --config ./node.yml
+  litefleet run --litefs-config /etc/litefs.yml --cluster-key-file ./cluster.key`,
     )
     .action((flags: RunFlags) => run(flags, terminal))
 }
 
 async function run(flags: RunFlags, terminal: Terminal): Promise<void> {
-  const file = flags.config === undefined ? {} : readNodeConfig(flags.config)
+  const file = fileOf(flags, terminal)
   const config = mergeNodeConfig(mergeNodeConfig(LISTEN_DEFAULTS, file), configOfFlags(flags))
   await runNode({
     config,
@@ -99,6 +115,17 @@ async function run(flags: RunFlags, terminal: Terminal): Promise<void> {
       terminal.out(`${node.name} (${node.region}) is ${role.kind}: http ${addresses.http}, grpc ${addresses.grpc}`),
   })
   terminal.out('closed')
+}
+
+/** The configuration file, whichever it is. */
+function fileOf({ config, litefsConfig, expandEnv, grpcPort }: RunFlags, terminal: Terminal): NodeConfig {
+  if (config !== undefined && litefsConfig !== undefined)
+    throw new ClusterError('INVALID_OPTION', '--config and --litefs-config exclude each other')
+  if (litefsConfig === undefined) return config === undefined ? {} : readNodeConfig(config)
+  const litefs = readLiteFsConfig(litefsConfig, expandEnv === false ? undefined : process.env)
+  const node = nodeOfLiteFs(litefs, grpcPort ?? DEFAULT_GRPC_PORT)
+  for (const { key, why } of node.ignored) terminal.err(`${path.basename(litefsConfig)}: ${key} is ignored: ${why}`)
+  return node.config
 }
 
 const LISTEN_DEFAULTS: NodeConfig = { listen: { httpPort: DEFAULT_HTTP_PORT, grpcPort: DEFAULT_GRPC_PORT } }

@@ -2,11 +2,20 @@
 import { ClusterError } from '@litefleet/core'
 import { readFileSync } from 'node:fs'
 import path from 'node:path'
+import { type LiteFsConfig, parseLiteFsConfig } from './litefs-config.ts'
 import { type NodeConfig, parseNodeConfig } from './node-config.ts'
 
 /** Throws `INVALID_OPTION` naming the file. */
 export function readNodeConfig(file: string): NodeConfig {
   return parseNodeConfig(readText(file, 'configuration'), path.basename(file), path.dirname(path.resolve(file)))
+}
+
+/**
+ * LiteFS's configuration file. Throws `INVALID_OPTION` naming the file.
+ * @param env for its variables; `undefined`: they are left as they stand
+ */
+export function readLiteFsConfig(file: string, env: NodeJS.ProcessEnv | undefined): LiteFsConfig {
+  return parseLiteFsConfig(readText(file, 'LiteFS configuration'), path.basename(file), env)
 }
 
 /** The keys in a file, one on each line; empty lines do not count. */

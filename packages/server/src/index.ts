@@ -1,5 +1,9 @@
 /** Door of @litefleet/server: configuration and the life of a node as a process. */
-export { readClusterKeys, readNodeConfig } from './config-file.ts'
+export { readClusterKeys, readLiteFsConfig, readNodeConfig } from './config-file.ts'
+export { parseLiteFsConfig } from './litefs-config.ts'
+export type { LiteFsConfig } from './litefs-config.ts'
+export { nodeOfLiteFs } from './litefs-node.ts'
+export type { NodeOfLiteFs } from './litefs-node.ts'
 export { mergeNodeConfig, parseNodeConfig } from './node-config.ts'
 export type { ConfiguredDatabase, NodeConfig } from './node-config.ts'
 export { runNode, stopSignal, toClusterOptions } from './run-node.ts'

@@ -1,0 +1,146 @@
+import { readFileSync } from 'node:fs'
+import path from 'node:path'
+import { isClusterError } from '@litefleet/core'
+import { expect, test } from 'vitest'
+import { parseDocument } from 'yaml'
+import { LITEFS_KEYS, parseLiteFsConfig } from './litefs-config.ts'
+import { expandLiteFsVariables } from './litefs-expand.ts'
+import { nodeOfLiteFs } from './litefs-node.ts'
+
+const SAMPLE = readFileSync(path.resolve(import.meta.dirname, '../../../litefs.yml'), 'utf8')
+const STATIC = 'lease: { type: static, hostname: gru, advertise-url: "http://gru.internal:20202" }'
+
+const parse = (text: string, env: NodeJS.ProcessEnv = {}) => parseLiteFsConfig(text, 'litefs.yml', env)
+const nodeOf = (text: string) => nodeOfLiteFs(parse(text), 4201)
+
+function problem(work: () => unknown): string {
+  try {
+    work()
+  } catch (error) {
+    if (isClusterError(error, 'INVALID_OPTION')) return error.message
+    throw error
+  }
+  return 'none'
+}
+
+test('the sample litefs.yml is read whole, and has every key that there is', () => {
+  const config = parse(SAMPLE)
+  const all = Object.entries(LITEFS_KEYS).flatMap(([section, keys]) =>
+    Object.keys(keys).map((key) => `${section}.${key}`),
+  )
+  expect(config.given.toSorted()).toEqual([...all, 'exit-on-error', 'skip-sync', 'strict-verify', 'exec'].toSorted())
+  expect(parseDocument(SAMPLE, { strict: true, uniqueKeys: true }).warnings).toEqual([])
+  expect(config.data).toEqual({
+    dir: '/var/lib/litefs',
+    compress: true,
+    retention: 600_000,
+    'retention-monitor-interval': 60_000,
+  })
+  expect(config.lease['consul.lock-delay']).toBe(1_000)
+})
+
+test.each([
+  ['fuze: {}', 'unknown key "fuze" Did you mean "fuse"?'],
+  ['data: { dri: x }', 'litefs.yml: data: unknown key "dri" Did you mean "dir"?'],
+  [`lease: { type: consul, consul: { uri: x } }`, 'lease.consul: unknown key "uri" Did you mean "url"?'],
+  ['data: { retention: 10 }', '"data.retention" is 10 It accepts a duration'],
+  ['data: { retention: "10 minutes" }', 'It accepts a duration'],
+  ['data: { compress: "yes" }', '"data.compress" is "yes" It accepts true or false.'],
+  ['tracing: { max-size: 1.5 }', '"tracing.max-size" is 1.5'],
+  ['proxy: { passthrough: /a }', '"proxy.passthrough" is "/a" It accepts a list of texts.'],
+  ['lease: {}', '"lease.type" is undefined It accepts consul or static.'],
+  ['lease: { type: raft }', '"lease.type" is "raft"'],
+  ['lease: { type: consul }', '"lease.consul.key" is ""'],
+  ['lease: { type: static, candidate: false }', '"lease.advertise-url" is ""'],
+  ['lease: { type: static, databases: [a.db] }', 'candidate: false only'],
+  [`{ ${STATIC}, data: { dir: /x }, fuse: { dir: /x } }`, '"fuse.dir" is "/x"'],
+  [`{ ${STATIC}, log: { format: xml } }`, '"log.format" is "xml"'],
+  [`{ ${STATIC}, exec: [{ command: x }] }`, '"exec[0]"'],
+  ['- a', 'a map of keys and values'],
+  ['a: [', 'litefs.yml: '],
+  ['fuse: {}\nfuse: {}', 'litefs.yml: '],
+])('%j is refused by name', (text, expected) => {
+  const found = problem(() => parse(text))
+  expect(found).toContain('INVALID_OPTION')
+  expect(found.replace(/\n +/g, ' ')).toContain(expected)
+})
+
+test.each([
+  ['1h30m', 5_400_000],
+  ['1.5s', 1_500],
+  ['500ms', 500],
+  ['250us', 0.25],
+  ['0', 0],
+  ['-1s', -1_000],
+])('the duration %s is %d ms', (text, ms) => {
+  expect(parse(`{ ${STATIC}, data: { retention: "${text}" } }`).data.retention).toBe(ms)
+})
+
+test('variables are replaced as LiteFS does it', () => {
+  const env = { A: 'x', B: 'x', C: 'y', PRIMARY_REGION: 'gru', FLY_REGION: 'gru' }
+  const expand = (text: string): string => expandLiteFsVariables(text, env)
+  expect(expand('$A ${A} ${ A } [$NONE] [${NONE}]')).toBe('x x x [] []')
+  expect(expand("${A == 'x'} ${A != 'x'} ${A == 'z'}")).toBe('true false false')
+  expect(expand('${A=="x"} ${NONE == ""} ${A == B} ${A != C} ${A == NONE}')).toBe('true true true true false')
+  expect(expand('${FLY_REGION == PRIMARY_REGION}')).toBe('true')
+  expect(expand('100$ $% a$')).toBe('100$ $% a$')
+  const text = 'lease:\n  type: static\n  candidate: ${FLY_REGION != PRIMARY_REGION}\n  advertise-url: http://$A:1'
+  expect(parse(text, env).lease).toMatchObject({ candidate: false, 'advertise-url': 'http://x:1' })
+  expect(problem(() => parseLiteFsConfig(text, 'litefs.yml', undefined))).toContain('lease.candidate')
+})
+
+test('a primary with a static lease', () => {
+  const { config, ignored } = nodeOf(
+    `{ ${STATIC}, data: { dir: /data, retention: 1h }, http: { addr: "127.0.0.1:5000" } }`,
+  )
+  expect(config).toEqual({
+    dataDir: '/data/litefleet',
+    lease: { kind: 'static', primary: true },
+    listen: { host: '127.0.0.1', httpPort: 5_000 },
+    interop: true,
+    node: { name: 'gru' },
+    advertise: { http: 'http://gru.internal:20202', grpc: 'gru.internal:4201' },
+    log: { retentionMs: 3_600_000 },
+  })
+  expect(ignored).toEqual([])
+})
+
+test('a replica with a static lease: name and address in the file are the primary’s', () => {
+  const { config } = nodeOf(
+    'lease: { type: static, hostname: gru, advertise-url: "http://gru:20202", candidate: false, databases: [a.db] }',
+  )
+  expect(config).toEqual({
+    dataDir: '/var/lib/litefs/litefleet',
+    lease: { kind: 'static', primary: { url: 'http://gru:20202' } },
+    listen: { host: '0.0.0.0', httpPort: 20_202 },
+    interop: true,
+    databases: [{ name: 'a.db' }],
+  })
+})
+
+test('a node of an election through Consul', () => {
+  const text = `
+    lease: { type: consul, candidate: false, consul: { url: "http://consul:8500/x", key: k, ttl: 15s, lock-delay: 2s } }
+    http: { addr: "[::1]:1" }
+    proxy: { addr: ":1", target: "a:2", db: app.db }`
+  const { config, ignored } = nodeOf(text)
+  expect(config.lease).toEqual({
+    kind: 'consul',
+    url: 'http://consul:8500/x',
+    key: 'k',
+    ttlMs: 15_000,
+    lockDelayMs: 2_000,
+    candidate: false,
+  })
+  expect(config).toMatchObject({ listen: { host: '::1', httpPort: 1 }, databases: [{ name: 'app.db' }] })
+  expect(ignored.map(({ key }) => key)).toEqual(['proxy.addr', 'proxy.target'])
+})
+
+test('what means nothing here is told, each with why', () => {
+  const { ignored } = nodeOf(SAMPLE)
+  expect(ignored.every(({ why }) => why !== '')).toBe(true)
+  expect(ignored).toContainEqual({ key: 'fuse.dir', why: 'there is no mount' })
+  expect(ignored).toContainEqual({ key: 'lease.promote', why: 'use "litefleet promote"' })
+  expect(ignored.map(({ key }) => key)).not.toContain('data.dir')
+  expect(nodeOf(`{ ${STATIC}, data: { retention: "0" } }`).ignored).toMatchObject([{ key: 'data.retention' }])
+})
