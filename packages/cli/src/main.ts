@@ -6,6 +6,7 @@
 import { ClusterError } from '@litefleet/core'
 import { Command, CommanderError } from 'commander'
 import { addDivergenceCommand } from './divergence-command.ts'
+import { addExportCommand } from './export-command.ts'
 import { addLtxCommand } from './ltx-command.ts'
 import { addOfficeCommands } from './office-commands.ts'
 import { addResolveCommand } from './resolve-command.ts'
@@ -39,6 +40,7 @@ function createProgram(terminal: Terminal): Command {
   addRunCommand(program, terminal)
   addOfficeCommands(program, terminal)
   addResolveCommand(program, terminal)
+  addExportCommand(program, terminal)
   addDivergenceCommand(program, terminal)
   addLtxCommand(program, terminal)
   return program

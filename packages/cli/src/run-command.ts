@@ -14,7 +14,7 @@ import path from 'node:path'
 import type { Terminal } from './terminal.ts'
 
 /** Where a node listens when neither flag nor configuration says so. Everything else finds it there. */
-const DEFAULT_HTTP_PORT = 4200
+export const DEFAULT_HTTP_PORT = 4200
 export const DEFAULT_GRPC_PORT = 4201
 
 interface RunFlags {

@@ -269,6 +269,11 @@ export const errorTable = {
     retry: 'never',
     meaning: 'A replicated transaction needs what this version does not do: another page size, another file format.',
   },
+  EXPORT_FAILED: {
+    outcome: 'none',
+    retry: 'after-backoff',
+    meaning: 'A database could not be fetched whole from a node.',
+  },
   STREAM_FAILED: {
     outcome: 'none',
     retry: 'after-backoff',
