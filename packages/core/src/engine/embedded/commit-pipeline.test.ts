@@ -38,6 +38,7 @@ function scenario({ holdsLease = () => true, records, append, runs }: Scenario) 
   let questions = 0
   const waiting = [...records]
   let position = ZERO_POSITION
+  let logged = ZERO_POSITION
   let announced: TrackedPosition = { position: ZERO_POSITION, epoch: epoch(1) }
   const step = (name: string): void => void steps.push(name)
   const parts: CommitParts = {
@@ -61,8 +62,12 @@ function scenario({ holdsLease = () => true, records, append, runs }: Scenario) 
       },
     } as Partial<WalCapture> as WalCapture,
     log: {
+      get tail() {
+        return { position: logged, epoch: epoch(1) }
+      },
       append: () => {
         append?.()
+        logged = position
         step('log')
       },
     } as unknown as TransactionLog,
@@ -160,4 +165,18 @@ test('what others committed and the log cannot take stops the database; the batc
   commitBatch([job], parts)
   expect(steps).toEqual(['commit', 'capture', 'stop', 'answer'])
   expect(settled).toEqual([{ kind: 'failed', error: stopped }])
+})
+
+test('what others committed as the lease ended is logged, and stops nothing', () => {
+  const { parts, job, steps, settled } = scenario({
+    holdsLease: (question) => question === 1,
+    records: record(),
+    runs: (running) => {
+      announceForeignCommits(running)
+      return {}
+    },
+  })
+  commitBatch([job], parts)
+  expect(steps).toEqual(['commit', 'capture', 'log', 'answer'])
+  expect(settled).toEqual([{ kind: 'failed', error: lost }])
 })

@@ -49,7 +49,8 @@ export function commitBatch(batch: readonly WriteJob[], parts: CommitParts): 'ra
     failure = ran.failure // the disk failed in the middle: what is committed is announced, then nothing more runs here
   } catch (error) {
     // Nothing of the batch is committed. But what others committed may have been captured and not logged: then nothing more runs here.
-    settleAll(batch, isAllAnnounced(parts) ? error : parts.fail(error))
+    const isLogged = samePosition(parts.capture.position, parts.log.tail.position)
+    settleAll(batch, isLogged ? error : parts.fail(error))
     return 'ran'
   }
   try {

@@ -14,7 +14,7 @@ import { ClusterError, isClusterError } from '../../errors/cluster-error.ts'
 import type { FileIdentity } from '../../files/disk.ts'
 import { watchFile } from '../../files/file-watch.ts'
 import type { Epoch } from '../../position/epoch.ts'
-import { formatPosition } from '../../position/position.ts'
+import { formatPosition, samePosition } from '../../position/position.ts'
 import type { PositionTracker } from '../../position/position-tracker.ts'
 import { admitOperation } from '../../request/admit-operation.ts'
 import type { RequestIdSource } from '../../request/request-id.ts'
@@ -240,7 +240,12 @@ export class PrimaryMode {
   /** Captures and announces everything committed so far; called before a snapshot is pinned. */
   captureNow(): void {
     if (this.#failure !== undefined) throw this.#stopped()
-    this.#announceForeign()
+    try {
+      this.#announceForeign()
+    } catch (error) {
+      const isLogged = samePosition(this.#started.capture.position, this.#options.store.log.tail.position)
+      throw isLogged ? error : this.#fail(error)
+    }
   }
 
   /**
