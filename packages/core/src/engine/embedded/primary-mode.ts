@@ -345,12 +345,9 @@ export class PrimaryMode {
    */
   #standStill(): KnownFile | undefined {
     const { file, capture } = this.#started
-    const { store, epoch } = this.#options
     if (!beginImmediate(file.anchor)) return undefined
     try {
-      const records = capture.capture({ syncWalFirst: true })
-      store.log.append(records.map((record) => ({ epoch, record })))
-      store.log.syncNow()
+      this.#logForeign()
       const { position, checksums } = capture
       return { position, checksums, header: headerNow(file.files) }
     } catch (error) {
@@ -361,14 +358,21 @@ export class PrimaryMode {
     }
   }
 
-  /** Under the write lock: the last commits are captured and everything is copied back. Answers the file as it is then. */
+  /** What other processes committed last; the office may be over, so that it is announced by whoever goes on from this log. */
+  #logForeign(): void {
+    const { store, epoch } = this.#options
+    const records = this.#started.capture.capture({ syncWalFirst: true })
+    store.log.append(records.map((record) => ({ epoch, record })))
+    store.log.syncNow()
+  }
+
+  /** Under the write lock: the last commits are logged and everything is copied back. Answers the file as it is then. */
   #finish(): FileIdentity | undefined {
     const { file } = this.#started
     const { store } = this.#options
     if (!beginImmediate(file.anchor)) return undefined // another process writes: the next start will look at the WAL
     try {
-      this.#announceForeign()
-      store.log.syncNow()
+      this.#logForeign()
       this.#started.guards.rotate(() => undefined)
       if (!isComplete(this.#checkpoint.run())) return undefined
       return store.options.disk.identity('store.look', store.databasePath)
