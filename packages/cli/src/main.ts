@@ -1,12 +1,13 @@
 /**
  * The command line: `litefleet <verb>`.
  *
- * Exit codes: 0 done; 1 it was asked properly and failed; 2 it was not asked properly (unknown verb, flag or configuration).
+ * Exit codes: 0 done; 1 it was asked properly and failed; 2 it was not asked properly (unknown verb, flag or configuration); of another program: its own.
  */
 import { ClusterError } from '@litefleet/core'
 import { Command, CommanderError } from 'commander'
 import { addDivergenceCommand } from './divergence-command.ts'
 import { addExportCommand } from './export-command.ts'
+import { addLiteFsCommand, ExitCode } from './litefs-command.ts'
 import { addLtxCommand } from './ltx-command.ts'
 import { addOfficeCommands } from './office-commands.ts'
 import { addResolveCommand } from './resolve-command.ts'
@@ -30,6 +31,7 @@ function createProgram(terminal: Terminal): Command {
     .description('Operates Litefleet nodes: SQLite on every node, writes that find the primary.')
     .version(VERSION, '--version')
     .helpCommand('help [command]', 'Show help for a command')
+    .enablePositionalOptions()
     .showHelpAfterError('(run "litefleet help" for the commands and their flags)')
     .configureOutput({
       writeOut: (text) => terminal.out(text.trimEnd()),
@@ -43,12 +45,14 @@ function createProgram(terminal: Terminal): Command {
   addExportCommand(program, terminal)
   addDivergenceCommand(program, terminal)
   addLtxCommand(program, terminal)
+  addLiteFsCommand(program, terminal)
   return program
 }
 
 /** Says what went wrong and answers the exit code. */
 function explain(error: unknown, terminal: Terminal): number {
   // Commander has printed its message already; help and version end this way too, with code 0.
+  if (error instanceof ExitCode) return error.code
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
   if (error instanceof ClusterError) {
     // The message carries the code and the hint.
