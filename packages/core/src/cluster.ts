@@ -301,12 +301,15 @@ export class Cluster implements AsyncDisposable {
       tell: (address, succession, timeoutMs) =>
         tellSuccession(route(address), succession, { keys, protocol, timeoutMs }),
       askPrimary: (address, to, timeoutMs) => sendHandOff(route(address), to, { keys, protocol, timeoutMs }),
-      liteFs: new LiteFsClient({ nodeId: this.#liteFsId, clock, route }),
-      streams: {
-        hasSentAll: (nodeId) => this.#streamServer.hasSentAll(nodeId),
-        handOver: (nodeId, leaseId) => this.#streamServer.handOver(nodeId, leaseId),
+      nodeName: options.node.name,
+      liteFs: {
+        liteFs: new LiteFsClient({ nodeId: this.#liteFsId, clock, route }),
+        streams: {
+          hasSentAll: (nodeId) => this.#streamServer.hasSentAll(nodeId),
+          handOver: (nodeId, leaseId) => this.#streamServer.handOver(nodeId, leaseId),
+        },
+        warn: (error) => this.#warn('handoff', error),
       },
-      warn: (error) => this.#warn('handoff', error),
     })
     const executeHere = (call: WriteCall, context: WriteContext) => this.#executeHere(call, context)
     const resolveHere = (call: ResolveCall, context: WriteContext) => this.#resolveHere(call, context)
@@ -383,7 +386,7 @@ export class Cluster implements AsyncDisposable {
       ...this.#sinkParts(),
       promised: () => this.#identity.promised,
       databases: () => this.#engine.databases,
-      onHandoff: (offer) => this.#handoff.offered(offer),
+      onHandoff: (offer) => this.#handoff.liteFs.offered(offer),
       onFailure: (error, database) => this.#warn('stream', error, { database }),
     })
     this.#pruning = new RunLoop({
@@ -543,7 +546,7 @@ export class Cluster implements AsyncDisposable {
   #officeForLiteFs(): OfficeControl {
     return {
       promote: async () => void (await this.#handoff.promote(false, this.#officeDeadline({}))),
-      handOff: async (nodeId) => void (await this.#handoff.giveToLiteFs(nodeId, this.#officeDeadline({}))),
+      handOff: async (nodeId) => void (await this.#handoff.liteFs.give(nodeId, this.#officeDeadline({}))),
     }
   }
 

@@ -4,17 +4,14 @@
  * Order: no write is admitted here any more (callers wait for the next primary) → what was admitted is committed, and whoever waits for replicas is
  * answered → the successor has all of it, durably and visibly → everybody is told who it is → office left, lease given back (leadership.ts) → the
  * successor takes the lease, asks and takes office like any candidate, the others leave the lease alone meanwhile.
- * A LiteFS node in the election knows another way: it is sent the id of the lease, as the last frame but one of its stream, and goes on with that
- * lease; a LiteFS primary that hands its office to this node does the same. Order of giving: as above, but for the successor, which has been sent all,
- * and is not told: office left → HANDOFF written → whoever is asked next follows it. Order of taking: HANDOFF read → the giver does not write any more, and
- * has nothing that this node lacks → lease taken over, under a new epoch → as any candidate. Else the lease is ended, and the giver may have it again.
+ * LiteFS nodes have a way of their own: litefs-handoff.ts.
  * Relies on: replicas report positions; another program that commits to the database on this node in the middle of it is not waited for.
  * Promises: until the lease is given back a failure leaves the office here. After that somebody takes it: the successor, or whoever is there.
  */
 import type { Clock } from '../base/clock.ts'
 import type { DatabaseFacts } from '../engine/engine.ts'
 import { ClusterError } from '../errors/cluster-error.ts'
-import type { LeaseOffer, Leadership } from '../leadership/leadership.ts'
+import type { Leadership } from '../leadership/leadership.ts'
 import type { PrimaryInfo, Term } from '../leadership/node-role.ts'
 import type { Lease } from '../lease/lease.ts'
 import type { Succession } from '../peer/candidacy.ts'
@@ -22,11 +19,10 @@ import type { Members } from '../peer/members.ts'
 import type { OfficeReply } from '../peer/office-client.ts'
 import type { Member } from '../peer/wire-messages.ts'
 import type { Epoch } from '../position/epoch.ts'
-import { formatPosition, type Position, samePosition, ZERO_POSITION } from '../position/position.ts'
 import type { ReplicaPositions } from '../position/replica-positions.ts'
-import type { LiteFsClient } from '../stream/litefs-client.ts'
-import type { StreamServer } from '../stream/stream-server.ts'
 import type { Election } from './election.ts'
+import { HOLD_MS, LOOK_EVERY_MS, notHandedOff as failed } from './handoff-rules.ts'
+import { LiteFsHandoff, type LiteFsHandoffParts } from './litefs-handoff.ts'
 
 export interface HandoffParts {
   readonly clock: Clock
@@ -41,32 +37,32 @@ export interface HandoffParts {
   tell(address: string, succession: Succession, timeoutMs: number): Promise<void>
   /** Asks the primary, when another node is it. */
   askPrimary(address: string, to: string | undefined, timeoutMs: number): Promise<OfficeReply>
-  readonly liteFs: Pick<LiteFsClient, 'askForOffice' | 'state'>
-  readonly streams: Pick<StreamServer, 'hasSentAll' | 'handOver'>
-  /** A handoff that a LiteFS primary began ended otherwise. */
-  warn(error: unknown): void
+  readonly nodeName: string
+  readonly liteFs: Pick<LiteFsHandoffParts, 'liteFs' | 'streams' | 'warn'>
 }
 
-/** For how long everybody but the successor leaves the lease alone. */
-const HOLD_MS = 3_000
 const TELL_MS = 1_000
 const CLOSING_MS = 3_000
-const LOOK_EVERY_MS = 2
 const MEMBERS_MS = 50
-/** How long what a LiteFS primary sent last may be on its way, when it hands its office over. */
-const LAST_RECORDS_MS = 2_000
-const LITEFS_LOOK_EVERY_MS = 20
-const LITEFS_ANSWER_MS = 1_000
-/** A LiteFS node looks for a free lease every second. */
-const DECLINED_MS = 5_000
 
 export class Handoff {
+  /** To and from LiteFS nodes. */
+  readonly liteFs: LiteFsHandoff
   readonly #parts: HandoffParts
-  /** Why the last lease was not taken that a LiteFS primary offered; `undefined`: it was, or is being looked at. */
-  #declined: unknown
 
   constructor(parts: HandoffParts) {
+    const { clock, lease, leadership } = parts
     this.#parts = parts
+    this.liteFs = new LiteFsHandoff({
+      ...parts.liteFs,
+      clock,
+      lease,
+      leadership,
+      nodeName: parts.nodeName,
+      databases: () => parts.databases(),
+      drained: (deadlineMs) => this.#drained(deadlineMs),
+      tellAll: (successor, epoch) => this.#tellAll(successor, epoch),
+    })
   }
 
   /**
@@ -79,7 +75,7 @@ export class Handoff {
     const { leadership, clock } = this.#parts
     const primary = leadership.primary() ?? (await leadership.waitForPrimary(deadlineMs))
     if (primary.isSelf) return { primary: (await this.#give(to, deadlineMs)).name }
-    if (primary.grpcAddress === undefined) return this.#askLiteFs(primary, to, deadlineMs)
+    if (primary.grpcAddress === undefined) return this.liteFs.ask(primary, to, deadlineMs)
     return this.#parts.askPrimary(primary.grpcAddress, to, deadlineMs - clock.monotonicMs())
   }
 
@@ -123,105 +119,12 @@ export class Handoff {
     else leadership.standBack(Math.min(holdMs, HOLD_MS))
   }
 
-  /** A LiteFS primary gives its lease to this node. */
-  offered(offer: LeaseOffer): void {
-    void this.#take(offer).catch((error: unknown) => {
-      this.#declined = error
-      this.#parts.warn(error)
-    })
-  }
-
-  async #take(offer: LeaseOffer): Promise<void> {
-    const { lease, leadership } = this.#parts
-    if (lease.takeOver === undefined || !lease.isCandidate) {
-      await lease.decline?.(offer.leaseId)
-      throw failed(`a LiteFS primary gave its lease to this node, which can be no candidate`)
-    }
-    const why = await this.#whyNotYet(offer.from)
-    if (why === undefined) return leadership.takeOver(offer)
-    leadership.standBack(DECLINED_MS)
-    await lease.decline?.(offer.leaseId)
-    throw failed(`a LiteFS primary gave its lease to this node, which ended it: ${why}`)
-  }
-
-  /** What this node lacks of the office of a LiteFS primary that has left it; `undefined`: nothing. */
-  async #whyNotYet(url: string): Promise<string | undefined> {
-    const { clock, liteFs, databases } = this.#parts
-    const deadlineMs = clock.monotonicMs() + LAST_RECORDS_MS
-    for (;;) {
-      const { isPrimary, positions } = await liteFs
-        .state(url, LITEFS_ANSWER_MS)
-        .catch(() => ({ isPrimary: true, positions: new Map<string, Position>() }))
-      const here = new Map<string, Position>(databases().map(({ name, position }) => [name, position]))
-      const missing = [...positions].filter(
-        ([name, position]) => !samePosition(here.get(name) ?? ZERO_POSITION, position),
-      )
-      if (!isPrimary && missing.length === 0) return undefined
-      if (clock.monotonicMs() >= deadlineMs) {
-        if (isPrimary) return 'it did not say in time that it writes no more'
-        return `it has ${missing.map(([name, position]) => `${name} at ${formatPosition(position)}`).join(', ')}`
-      }
-      await this.#sleep(LITEFS_LOOK_EVERY_MS)
-    }
-  }
-
-  /** The primary is a LiteFS node: it hands its office to whoever asks, and to nobody else. */
-  async #askLiteFs(primary: PrimaryInfo, to: string | undefined, deadlineMs: number): Promise<OfficeReply> {
-    const { clock, lease, leadership, liteFs, members } = this.#parts
-    const { nodeName } = members.self
-    if (to !== nodeName) {
-      throw failed(
-        `the primary "${primary.name}" is a LiteFS node, which hands its office only to the node that asks`,
-        'Use promote on the node that is to be the primary.',
-      )
-    }
-    if (lease.takeOver === undefined) throw failed('a lease of this kind is not handed over by a LiteFS node')
-    this.#declined = undefined
-    await liteFs.askForOffice(primary.advertiseUrl, deadlineMs - clock.monotonicMs())
-    while (leadership.primary()?.isSelf !== true) {
-      if (this.#declined !== undefined) throw this.#declined
-      if (clock.monotonicMs() >= deadlineMs)
-        throw failed(`node "${nodeName}" was given the lease, and is not in office yet`)
-      await this.#sleep(LOOK_EVERY_MS)
-    }
-    return { primary: nodeName }
-  }
-
-  /**
-   * Gives the office of this node to the LiteFS replica of this id.
-   * @throws NOT_PRIMARY, HANDOFF_FAILED
-   */
-  async giveToLiteFs(nodeId: string, deadlineMs: number): Promise<PrimaryInfo> {
-    const { leadership, lease, streams } = this.#parts
-    leadership.requirePrimary()
-    let given: string | undefined
-    const prepare = async ({ lease: held, epoch }: Term): Promise<void> => {
-      await this.#drained(deadlineMs)
-      await this.#untilSent(nodeId, deadlineMs)
-      await this.#tellAll(nodeId, epoch)
-      const give = (leaseId: string): boolean => {
-        given = leaseId
-        return streams.hasSentAll(nodeId) === true && streams.handOver(nodeId, leaseId)
-      }
-      if (held.handOver === undefined) throw failed('no LiteFS node can go on with a lease of this kind')
-      if (!(await held.handOver(give)))
-        throw failed(`the LiteFS node ${nodeId} left, or something was committed meanwhile`)
-    }
-    try {
-      return await leadership.handOff(nodeId, prepare, HOLD_MS)
-    } catch (error) {
-      // Nobody has the office, and the lease would be nobody's until its time ends.
-      if (given !== undefined && !leadership.isInOffice) await lease.decline?.(given).catch(() => undefined)
-      throw error
-    }
-  }
-
   async #give(to: string | undefined, deadlineMs: number): Promise<PrimaryInfo> {
-    const { leadership, lease, members, streams } = this.#parts
+    const { leadership, lease, members } = this.#parts
     leadership.requirePrimary()
     if (lease.kind === 'static') throw failed('a static lease names the primary for ever', STATIC_HINT)
     const isMember = members.all().some(({ nodeName }) => nodeName === to)
-    if (to !== undefined && !isMember && streams.hasSentAll(to) !== undefined) return this.giveToLiteFs(to, deadlineMs)
+    if (to !== undefined && !isMember && this.liteFs.knows(to)) return this.liteFs.give(to, deadlineMs)
     const successor = await this.#successor(to, deadlineMs)
     return leadership.handOff(successor.nodeName, (term) => this.#prepare(term, successor, deadlineMs), HOLD_MS)
   }
@@ -288,17 +191,6 @@ export class Handoff {
     return silent
   }
 
-  async #untilSent(nodeId: string, deadlineMs: number): Promise<void> {
-    const { clock, streams } = this.#parts
-    for (;;) {
-      const hasAll = streams.hasSentAll(nodeId)
-      if (hasAll === true) return
-      if (hasAll === undefined) throw failed(`no LiteFS node ${nodeId} is connected`)
-      if (clock.monotonicMs() >= deadlineMs) throw failed(`the LiteFS node ${nodeId} was not sent everything in time`)
-      await this.#sleep(LOOK_EVERY_MS)
-    }
-  }
-
   async #untilThere({ name, position, epoch }: DatabaseFacts, successor: Member, deadlineMs: number): Promise<void> {
     if (position.txid === 0n) return
     const level = { replicas: 1, among: [successor.nodeName] }
@@ -313,10 +205,6 @@ export class Handoff {
 }
 
 const STATIC_HINT = 'Configure another node as the primary and start the nodes again, or use a lease with an election.'
-
-function failed(why: string, hint?: string, cause?: unknown): ClusterError {
-  return new ClusterError('HANDOFF_FAILED', `the office was not handed off: ${why}`, { hint, cause })
-}
 
 function summaryOf(error: unknown): string {
   return error instanceof ClusterError ? error.summary : String(error)

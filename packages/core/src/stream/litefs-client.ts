@@ -6,6 +6,7 @@
  */
 import type { Clock } from '../base/clock.ts'
 import { ClusterError } from '../errors/cluster-error.ts'
+import { checksum } from '../position/checksum.ts'
 import { type Position, parsePosition } from '../position/position.ts'
 import { ask, type HttpAnswer } from './http-call.ts'
 import { addressOf } from './node-address.ts'
@@ -20,7 +21,7 @@ export interface LiteFsClientParts {
 
 export interface LiteFsState {
   readonly isPrimary: boolean
-  /** Of databases that have had a transaction. */
+  /** Of databases that have a page. */
   readonly positions: ReadonlyMap<string, Position>
 }
 
@@ -62,6 +63,9 @@ export class LiteFsClient {
   }
 }
 
+/** Of a database that was dropped: its TXIDs go on. */
+const DROPPED = checksum(1n << 63n)
+
 interface WireState {
   readonly store?: {
     readonly isPrimary?: boolean
@@ -82,7 +86,7 @@ function parseState(text: string): LiteFsState | undefined {
   for (const [name, { txid, checksum }] of Object.entries(store.dbs ?? {})) {
     const position = parsePosition(`${txid}/${checksum}`)
     if (position === undefined) return undefined
-    if (position.txid > 0n) positions.set(name, position)
+    if (position.txid > 0n && position.checksum !== DROPPED) positions.set(name, position)
   }
   return { isPrimary: store.isPrimary, positions }
 }
