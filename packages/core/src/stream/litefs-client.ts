@@ -6,7 +6,7 @@
  */
 import type { Clock } from '../base/clock.ts'
 import { ClusterError } from '../errors/cluster-error.ts'
-import { checksum } from '../position/checksum.ts'
+import { EMPTY_CHECKSUM } from '../position/checksum.ts'
 import { type Position, parsePosition } from '../position/position.ts'
 import { ask, type HttpAnswer } from './http-call.ts'
 import { addressOf } from './node-address.ts'
@@ -63,9 +63,6 @@ export class LiteFsClient {
   }
 }
 
-/** Of a database that was dropped: its TXIDs go on. */
-const DROPPED = checksum(1n << 63n)
-
 interface WireState {
   readonly store?: {
     readonly isPrimary?: boolean
@@ -84,9 +81,9 @@ function parseState(text: string): LiteFsState | undefined {
   if (typeof store?.isPrimary !== 'boolean') return undefined
   const positions = new Map<string, Position>()
   for (const [name, { txid, checksum }] of Object.entries(store.dbs ?? {})) {
-    const position = parsePosition(`${txid}/${checksum}`)
+    const position = parsePosition(`${txid}/${checksum}`) // of one that was dropped the TXID stays
     if (position === undefined) return undefined
-    if (position.txid > 0n && position.checksum !== DROPPED) positions.set(name, position)
+    if (position.txid > 0n && position.checksum !== EMPTY_CHECKSUM) positions.set(name, position)
   }
   return { isPrimary: store.isPrimary, positions }
 }
