@@ -45,7 +45,7 @@ test.each([
   [`lease: { type: consul, consul: { uri: x } }`, 'lease.consul: unknown key "uri" Did you mean "url"?'],
   ['data: { retention: 10 }', '"data.retention" is 10 It accepts a duration'],
   ['data: { retention: "10 minutes" }', 'It accepts a duration'],
-  ['data: { compress: "yes" }', '"data.compress" is "yes" It accepts true or false.'],
+  ['data: { compress: "maybe" }', '"data.compress" is "maybe" It accepts true or false.'],
   ['tracing: { max-size: 1.5 }', '"tracing.max-size" is 1.5'],
   ['proxy: { passthrough: /a }', '"proxy.passthrough" is "/a" It accepts a list of texts.'],
   ['lease: {}', '"lease.type" is undefined It accepts consul or static.'],
@@ -56,6 +56,21 @@ test.each([
   [`{ ${STATIC}, data: { dir: /x }, fuse: { dir: /x } }`, '"fuse.dir" is "/x"'],
   [`{ ${STATIC}, log: { format: xml } }`, '"log.format" is "xml"'],
   [`{ ${STATIC}, exec: [{ command: x }] }`, '"exec[0]"'],
+  [`{ ${STATIC}, exec: [{ cmd: x, if-candidate: maybe }] }`, '"exec[0].if-candidate" is "maybe"'],
+  [`{ ${STATIC}, exec: 5 }`, '"exec" is 5'],
+  [`{ ${STATIC}, fuse: { dir: "" } }`, '"fuse.dir" is ""'],
+  [`{ ${STATIC}, fuse: { dir: /var/lib/litefs } }`, 'another directory than data.dir'],
+  [`{ ${STATIC}, data: { dir: /litefs } }`, 'another directory than data.dir'],
+  [`{ ${STATIC}, proxy: { target: "a:1", addr: ":1" } }`, '"proxy.db" is undefined'],
+  [`{ ${STATIC}, proxy: { target: "a:1", db: a.db, addr: "" } }`, '"proxy.addr" is ""'],
+  [`{ ${STATIC}, backup: { type: s3 } }`, '"backup.type" is "s3"'],
+  [`{ ${STATIC}, http: { addr: [] } }`, '"http.addr" is [] It accepts a text.'],
+  ['lease: { type: static, candidate: false, databases: [a.db, {}] }', '"lease.databases" is ["a.db",{}]'],
+  ['lease: { type: static, candidate: false, databases: [null] }', '"lease.databases" is [null]'],
+  ['data: *nowhere', 'litefs.yml: Unresolved alias'],
+  [`${STATIC}\n---\nfuse: {}`, 'more than one YAML document'],
+  [`# ${'x'.repeat(128 * 1024)}`, 'longer than'],
+  ['', 'a map of keys and values'],
   ['- a', 'a map of keys and values'],
   ['a: [', 'litefs.yml: '],
   ['fuse: {}\nfuse: {}', 'litefs.yml: '],
@@ -70,10 +85,62 @@ test.each([
   ['1.5s', 1_500],
   ['500ms', 500],
   ['250us', 0.25],
+  ['1\u00b5s', 0.001],
+  ['1\u03bcs', 0.001],
+  ['.5s', 500],
+  ['1.s', 1_000],
   ['0', 0],
   ['-1s', -1_000],
 ])('the duration %s is %d ms', (text, ms) => {
   expect(parse(`{ ${STATIC}, data: { retention: "${text}" } }`).data.retention).toBe(ms)
+})
+
+test.each(['', '.', 's', '.s', '1', '1 s', '1d', '1s2', 's1', '1e3s', '--1s', '0x1s'])(
+  'the text %j is no duration',
+  (text) => {
+    expect(problem(() => parse(`{ ${STATIC}, data: { retention: "${text}" } }`))).toContain('It accepts a duration')
+  },
+)
+
+test('a text is what stands in the file, also where YAML sees a number', () => {
+  const { lease } = parse(`
+    lease:
+      type: static
+      hostname: 91857249e06683
+      candidate: false
+      advertise-url: "http://gru:20202"
+      databases: [1.0, 007, true, 12345678901234567890]
+      consul: { key: 2024.10 }`)
+  expect(lease).toMatchObject({ hostname: '91857249e06683', 'consul.key': '2024.10' })
+  expect(lease.databases).toEqual(['1.0', '007', 'true', '12345678901234567890'])
+})
+
+test('a key without a value is not given; a section, a flag and the programs too', () => {
+  const { given, data } = parse(`${STATIC}\nexec:\nskip-sync:\nfuse:\ndata:\n  dir:\n  retention: ~`)
+  expect(given).toEqual(['lease.type', 'lease.hostname', 'lease.advertise-url'])
+  expect(data).toEqual({})
+})
+
+test('flags may be the words of YAML 1.1, and maps may be merged', () => {
+  const text = `
+data: &shared { compress: yes }
+fuse: { allow-other: "off", debug: On }
+tracing:
+  <<: *shared
+  enabled: no
+${STATIC}`
+  const { data, fuse, tracing } = parse(text)
+  expect({ data, fuse, tracing }).toEqual({
+    data: { compress: true },
+    fuse: { 'allow-other': false, debug: true },
+    tracing: { compress: true, enabled: false },
+  })
+})
+
+test('programs are one command or a list; without a target the proxy has no needs', () => {
+  expect(parse(`${STATIC}\nexec: "node server.js"`).given).toContain('exec')
+  expect(parse(`${STATIC}\nexec: [{ cmd: a, if-candidate: yes }, { cmd: b }]`).given).toContain('exec')
+  expect(parse(`${STATIC}\nproxy: { addr: ":1" }`).proxy).toEqual({ addr: ':1' })
 })
 
 test('variables are replaced as LiteFS does it', () => {
@@ -84,6 +151,10 @@ test('variables are replaced as LiteFS does it', () => {
   expect(expand('${A=="x"} ${NONE == ""} ${A == B} ${A != C} ${A == NONE}')).toBe('true true true true false')
   expect(expand('${FLY_REGION == PRIMARY_REGION}')).toBe('true')
   expect(expand('100$ $% a$')).toBe('100$ $% a$')
+  expect(expand('[${}] [$$] [$1a] [$*] [${*}]')).toBe('[] [] [a] [] []')
+  expect(expand('a ${A b')).toBe('a A b')
+  expect(expand('[$toString] [${constructor}] ${toString == ""}')).toBe('[] [] true')
+  expect(expand("${A == 'x} # '} ${A == 'it''s'}")).toBe(" # '} false")
   const text = 'lease:\n  type: static\n  candidate: ${FLY_REGION != PRIMARY_REGION}\n  advertise-url: http://$A:1'
   expect(parse(text, env).lease).toMatchObject({ candidate: false, 'advertise-url': 'http://x:1' })
   expect(problem(() => parseLiteFsConfig(text, 'litefs.yml', undefined))).toContain('lease.candidate')

@@ -1,13 +1,13 @@
 /**
  * LiteFS's configuration file, as LiteFS 0.5.14 reads it: every key it knows and no other, with its types and rules.
  *
- * A value that is not given is `undefined`; what LiteFS then takes stands in the repository's `litefs.yml`. Durations are texts in Go's notation (`1m30s`),
- * and come out in ms.
+ * A value that is not given is `undefined`, as is a key without a value; what LiteFS then takes stands in the repository's `litefs.yml`. Durations are
+ * texts in Go's notation (`1m30s`), and come out in ms. A text is what stands in the file: a name such as `007` or `1e5` is no number.
  */
-import { ClusterError } from '@litefleet/core'
-import { parseDocument } from 'yaml'
+import { parseGoDuration } from './go-duration.ts'
 import { expandLiteFsVariables } from './litefs-expand.ts'
 import { invalidValue, rejectUnknownKeys } from './unknown-key.ts'
+import { parseYaml, valueOf } from './yaml-document.ts'
 
 type Kind = 'text' | 'boolean' | 'integer' | 'duration' | 'texts'
 type Value = string | boolean | number | readonly string[]
@@ -77,68 +77,87 @@ export type LiteFsConfig = {
 
 type Map = Readonly<Record<string, unknown>>
 
+/** A place in the document, read in two ways. */
+interface Given {
+  readonly value: unknown
+  /** The same, with every scalar as the text that stands in the file. */
+  readonly text: unknown
+}
+
+/** What LiteFS takes where the file gives none. */
+export const LITEFS_DEFAULTS = { dataDir: '/var/lib/litefs', fuseDir: '/litefs', httpAddr: ':20202' } as const
+
 /**
  * @param where named in errors
  * @param env `undefined`: variables are left as they stand
  * @throws ClusterError `INVALID_OPTION`
  */
 export function parseLiteFsConfig(text: string, where: string, env: NodeJS.ProcessEnv | undefined): LiteFsConfig {
-  const document = parseDocument(env === undefined ? text : expandLiteFsVariables(text, env), { uniqueKeys: true })
-  const [problem] = document.errors
-  if (problem !== undefined) throw new ClusterError('INVALID_OPTION', `${where}: ${problem.message.split('\n', 1)[0]}`)
-  const top = document.toJS() as unknown
+  const expanded = env === undefined ? text : expandLiteFsVariables(text, env)
+  const document: Given = {
+    value: valueOf(parseYaml(expanded, where, { merge: true }), where),
+    text: valueOf(parseYaml(expanded, where, { merge: true, schema: 'failsafe' }), where),
+  }
+  const top = document.value
   if (!isMap(top)) return invalidValue(where, 'it', top, 'a map of keys and values')
   rejectUnknownKeys(top, TOP, where)
   const given: string[] = []
   const sections: Record<string, Record<string, Value>> = {}
   for (const [section, keys] of Object.entries(LITEFS_KEYS)) {
-    sections[section] = readSection(top[section] ?? {}, section, keys, where, given)
+    sections[section] = readSection(below(document, section), section, keys, where, given)
   }
-  for (const flag of FLAGS) if (top[flag] !== undefined) given.push((read(top[flag], 'boolean', where, flag), flag))
-  if (top['exec'] !== undefined) given.push((readExec(top['exec'], where), 'exec'))
+  for (const flag of FLAGS) {
+    if (isGiven(top[flag])) given.push((read(below(document, flag), 'boolean', where, flag), flag))
+  }
+  if (isGiven(top['exec'])) given.push((readExec(top['exec'], where), 'exec'))
   const config = { ...sections, given } as unknown as LiteFsConfig
   requireRules(config, where)
   return config
 }
 
 function readSection(
-  value: unknown,
-  section: string,
+  section: Given,
+  name: string,
   keys: Readonly<Record<string, Kind>>,
   where: string,
   given: string[],
 ): Record<string, Value> {
-  if (!isMap(value)) return invalidValue(where, section, value, 'a map of keys and values')
+  const map = section.value ?? {}
+  if (!isMap(map)) return invalidValue(where, name, map, 'a map of keys and values')
   const deeper = Object.keys(keys).filter((key) => key.startsWith(`${CONSUL}.`))
   const names = Object.keys(keys).filter((key) => !deeper.includes(key))
-  rejectUnknownKeys(value, deeper.length === 0 ? names : [...names, CONSUL], `${where}: ${section}`)
-  const consul = value[CONSUL] ?? {}
-  if (!isMap(consul)) return invalidValue(where, `${section}.${CONSUL}`, consul, 'a map of keys and values')
-  const below = deeper.map((key) => key.slice(CONSUL.length + 1))
-  rejectUnknownKeys(consul, below, `${where}: ${section}.${CONSUL}`)
+  rejectUnknownKeys(map, deeper.length === 0 ? names : [...names, CONSUL], `${where}: ${name}`)
+  const consul = map[CONSUL] ?? {}
+  if (!isMap(consul)) return invalidValue(where, `${name}.${CONSUL}`, consul, 'a map of keys and values')
+  const namesBelow = deeper.map((key) => key.slice(CONSUL.length + 1))
+  rejectUnknownKeys(consul, namesBelow, `${where}: ${name}.${CONSUL}`)
   const found: Record<string, Value> = {}
   for (const [key, kind] of Object.entries(keys)) {
-    const one = deeper.includes(key) ? consul[key.slice(CONSUL.length + 1)] : value[key]
-    if (one === undefined || one === null) continue
-    found[key] = read(one, kind, where, `${section}.${key}`)
-    given.push(`${section}.${key}`)
+    const one = deeper.includes(key) ? below(below(section, CONSUL), key.slice(CONSUL.length + 1)) : below(section, key)
+    if (!isGiven(one.value)) continue
+    found[key] = read(one, kind, where, `${name}.${key}`)
+    given.push(`${name}.${key}`)
   }
   return found
 }
 
-function read(value: unknown, kind: Kind, where: string, key: string): Value {
+function read({ value, text }: Given, kind: Kind, where: string, key: string): Value {
   switch (kind) {
     case 'text':
-      // As Go's YAML does for a text: a number or true is taken for what it looks like.
-      return isMap(value) || Array.isArray(value) ? invalidValue(where, key, value, 'a text') : String(value)
+      return typeof text === 'string' ? text : invalidValue(where, key, value, 'a text')
     case 'boolean':
-      return typeof value === 'boolean' ? value : invalidValue(where, key, value, 'true or false')
+      return booleanOf(value) ?? invalidValue(where, key, value, 'true or false')
     case 'integer':
       return Number.isInteger(value) ? (value as number) : invalidValue(where, key, value, 'a whole number')
     case 'texts':
-      return Array.isArray(value) ? value.map(String) : invalidValue(where, key, value, 'a list of texts')
+      return isTexts(text) && Array.isArray(value) && value.every(isGiven)
+        ? text
+        : invalidValue(where, key, value, 'a list of texts')
     case 'duration':
-      return durationOf(value) ?? invalidValue(where, key, value, 'a duration such as 500ms, 10s or 1h30m, as a text')
+      return (
+        (typeof value === 'string' ? parseGoDuration(value) : undefined) ??
+        invalidValue(where, key, value, 'a duration such as 500ms, 10s or 1h30m, as a text')
+      )
     default:
       return unreachable(kind)
   }
@@ -151,11 +170,14 @@ function readExec(value: unknown, where: string): void {
     if (!isMap(one) || typeof one['cmd'] !== 'string')
       return invalidValue(where, `exec[${i}]`, one, '{ cmd: "…", if-candidate: true or false }')
     rejectUnknownKeys(one, ['cmd', 'if-candidate'], `${where}: exec[${i}]`)
+    const flag = one['if-candidate']
+    if (isGiven(flag) && booleanOf(flag) === undefined)
+      return invalidValue(where, `exec[${i}].if-candidate`, flag, 'true or false')
   }
 }
 
 /** What LiteFS refuses when it starts. */
-function requireRules({ lease, data, fuse, log }: LiteFsConfig, where: string): void {
+function requireRules({ lease, data, fuse, log, proxy, backup }: LiteFsConfig, where: string): void {
   const { type } = lease
   if (type !== 'consul' && type !== 'static') invalidValue(where, 'lease.type', type, 'consul or static')
   if (lease.candidate !== false && (lease.databases?.length ?? 0) > 0)
@@ -165,32 +187,39 @@ function requireRules({ lease, data, fuse, log }: LiteFsConfig, where: string): 
   if (type === 'static' && lease.candidate === false && (lease['advertise-url'] ?? '') === '')
     invalidValue(where, 'lease.advertise-url', '', "the primary's URL, on a replica with type: static")
   if (data.dir === '') invalidValue(where, 'data.dir', '', 'a directory')
-  if (data.dir !== undefined && data.dir === fuse.dir)
-    invalidValue(where, 'fuse.dir', fuse.dir, 'another directory than data.dir')
+  if (fuse.dir === '') invalidValue(where, 'fuse.dir', '', 'a directory')
+  const { dataDir, fuseDir } = LITEFS_DEFAULTS
+  if ((data.dir ?? dataDir) === (fuse.dir ?? fuseDir))
+    invalidValue(where, 'fuse.dir', fuse.dir ?? fuseDir, 'another directory than data.dir')
+  for (const key of ['db', 'addr'] as const) {
+    // Without a target there is no proxy, whatever else is given.
+    if ((proxy.target ?? '') !== '' && (proxy[key] ?? '') === '')
+      invalidValue(where, `proxy.${key}`, proxy[key], 'what goes with proxy.target, which turns the proxy on')
+  }
+  if (backup.type !== undefined && !['', 'file', 'litefs-cloud'].includes(backup.type))
+    invalidValue(where, 'backup.type', backup.type, '"", file or litefs-cloud')
   if (log.format !== undefined && !['text', 'json'].includes(log.format))
     invalidValue(where, 'log.format', log.format, 'text or json')
 }
 
-const UNIT_MS: Readonly<Record<string, number>> = {
-  h: 3_600_000,
-  m: 60_000,
-  s: 1_000,
-  ms: 1,
-  us: 1e-3,
-  µs: 1e-3,
-  ns: 1e-6,
+/** As Go's YAML does for a flag: also the words of YAML 1.1. */
+function booleanOf(value: unknown): boolean | undefined {
+  if (typeof value === 'boolean') return value
+  if (typeof value !== 'string') return undefined
+  if (/^(?:y|Y|yes|Yes|YES|on|On|ON)$/.test(value)) return true
+  return /^(?:n|N|no|No|NO|off|Off|OFF)$/.test(value) ? false : undefined
 }
 
-/** In ms, of Go's notation (`time.ParseDuration`); `undefined` for what is none. */
-function durationOf(value: unknown): number | undefined {
-  const text = typeof value === 'string' ? value : ''
-  if (/^[+-]?0$/.test(text)) return 0
-  const [, sign, parts] = /^([+-]?)((?:\d+(?:\.\d*)?(?:ns|us|µs|ms|s|m|h))+)$/.exec(text) ?? []
-  if (parts === undefined) return undefined
-  let ms = 0
-  for (const [, number, unit] of parts.matchAll(/(\d+(?:\.\d*)?)(ns|us|µs|ms|s|m|h)/g))
-    ms += Number(number) * UNIT_MS[unit!]!
-  return sign === '-' ? -ms : ms
+function below({ value, text }: Given, key: string): Given {
+  return { value: isMap(value) ? value[key] : undefined, text: isMap(text) ? text[key] : undefined }
+}
+
+function isGiven(value: unknown): boolean {
+  return value !== undefined && value !== null
+}
+
+function isTexts(value: unknown): value is readonly string[] {
+  return Array.isArray(value) && value.every((one) => typeof one === 'string')
 }
 
 function unreachable(kind: never): never {

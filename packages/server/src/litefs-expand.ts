@@ -5,17 +5,19 @@
  *   ${A == 'x'}  ${A != "x"}  `true` or `false`
  *   ${A == B}                 the same of two variables
  *
- * It knows no escape, and does not spare comments. A `$` that no name follows stays.
+ * It knows no escape, and does not spare comments. A `$` that no name follows stays; of a `${` that nothing closes, only the rest stays.
  */
-const REFERENCE = /\$(?:\{([^}]*)\}|(\d|[A-Za-z_]\w*|[*#$@!?-]))/g
+const REFERENCE = /\$(?:\{([^}]*)\}|\{|(\d|[A-Za-z_]\w*|[*#$@!?-]))/g
 const COMPARISON = /^(\w+)\s*(==|!=)\s*(?:'(.*)'|"(.*)"|(\w+))$/
 
 export function expandLiteFsVariables(text: string, env: NodeJS.ProcessEnv): string {
+  // An object has names that no environment set, such as `toString`.
+  const valueOf = (name: string): string => (Object.hasOwn(env, name) ? (env[name] ?? '') : '')
   return text.replace(REFERENCE, (_whole, braced: string | undefined, bare: string | undefined) => {
     const expression = (braced ?? bare ?? '').trim()
     const [, name, operator, single, double, other] = COMPARISON.exec(expression) ?? []
-    if (name === undefined) return env[expression] ?? ''
-    const wanted = single ?? double ?? env[other ?? ''] ?? ''
-    return String(((env[name] ?? '') === wanted) === (operator === '=='))
+    if (name === undefined) return valueOf(expression)
+    const wanted = single ?? double ?? valueOf(other ?? '')
+    return String((valueOf(name) === wanted) === (operator === '=='))
   })
 }

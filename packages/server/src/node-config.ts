@@ -23,9 +23,9 @@
  * shape is checked, so that a misspelt key never passes as an absent one.
  */
 import path from 'node:path'
-import { type Document, parseDocument } from 'yaml'
-import { ClusterError, type ClusterOptions } from '@litefleet/core'
+import type { ClusterOptions } from '@litefleet/core'
 import { invalidValue, rejectUnknownKeys } from './unknown-key.ts'
+import { parseYaml, valueOf } from './yaml-document.ts'
 
 export interface ConfiguredDatabase {
   readonly name: string
@@ -49,9 +49,6 @@ export interface NodeConfig {
   readonly databases?: readonly ConfiguredDatabase[] | undefined
 }
 
-/** Longest document: the parser compares each key of a map with all before it. */
-const TEXT_LENGTH_MAX = 128 * 1024
-
 const KNOWN = [
   'dataDir',
   'node',
@@ -73,17 +70,7 @@ const KNOWN = [
  * @throws INVALID_OPTION with the place in the document
  */
 export function parseNodeConfig(text: string, where: string, directory: string): NodeConfig {
-  if (text.length > TEXT_LENGTH_MAX) {
-    throw new ClusterError('INVALID_OPTION', `${where}: it is longer than ${TEXT_LENGTH_MAX} characters`)
-  }
-  const document = parseDocument(text, { prettyErrors: true })
-  const [problem] = document.errors
-  if (problem !== undefined) {
-    throw new ClusterError('INVALID_OPTION', `${where}: ${problem.message.split('\n')[0] ?? 'not YAML'}`, {
-      cause: problem,
-    })
-  }
-  const value = valueOf(document, where)
+  const value = valueOf(parseYaml(text, where), where)
   // An empty file is an empty configuration.
   if (value === null || value === undefined) return {}
   const given = requireMap(value, where, 'document')
@@ -119,16 +106,6 @@ export function parseNodeConfig(text: string, where: string, directory: string):
       'databases',
       mapped(given['databases'], (v) => databases(v, where, directory)),
     ),
-  }
-}
-
-/** Aliases are followed here: one that leads nowhere, or too many of them, is found only now. */
-function valueOf(document: Document.Parsed, where: string): unknown {
-  try {
-    return document.toJS()
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error)
-    throw new ClusterError('INVALID_OPTION', `${where}: ${reason}`, { cause: error })
   }
 }
 
