@@ -10,6 +10,7 @@ import {
   stopSignal,
 } from '@litefleet/server'
 import { type Command, InvalidArgumentError } from 'commander'
+import os from 'node:os'
 import path from 'node:path'
 import type { Terminal } from './terminal.ts'
 
@@ -118,13 +119,20 @@ async function run(flags: RunFlags, terminal: Terminal): Promise<void> {
 }
 
 /** The configuration file, whichever it is. */
-function fileOf({ config, litefsConfig, expandEnv, grpcPort }: RunFlags, terminal: Terminal): NodeConfig {
+function fileOf({ config, litefsConfig, expandEnv, grpcPort, httpPort }: RunFlags, terminal: Terminal): NodeConfig {
   if (config !== undefined && litefsConfig !== undefined)
     throw new ClusterError('INVALID_OPTION', '--config and --litefs-config exclude each other')
   if (litefsConfig === undefined) return config === undefined ? {} : readNodeConfig(config)
   const litefs = readLiteFsConfig(litefsConfig, expandEnv === false ? undefined : process.env)
-  const node = nodeOfLiteFs(litefs, grpcPort ?? DEFAULT_GRPC_PORT)
-  for (const { key, why } of node.ignored) terminal.err(`${path.basename(litefsConfig)}: ${key} is ignored: ${why}`)
+  const where = path.basename(litefsConfig)
+  const node = nodeOfLiteFs(litefs, {
+    where,
+    grpcPort: grpcPort ?? DEFAULT_GRPC_PORT,
+    httpPort,
+    // On Fly.io the machine's name leads nowhere, and its address is known.
+    hostname: (process.env['FLY_PRIVATE_IP'] ?? '') === '' ? os.hostname() : undefined,
+  })
+  for (const { key, why } of node.ignored) terminal.err(`${where}: ${key} is ignored: ${why}`)
   return node.config
 }
 

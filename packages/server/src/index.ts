@@ -3,7 +3,7 @@ export { readClusterKeys, readLiteFsConfig, readNodeConfig } from './config-file
 export { parseLiteFsConfig } from './litefs-config.ts'
 export type { LiteFsConfig } from './litefs-config.ts'
 export { nodeOfLiteFs } from './litefs-node.ts'
-export type { NodeOfLiteFs } from './litefs-node.ts'
+export type { LiteFsSurroundings, NodeOfLiteFs } from './litefs-node.ts'
 export { mergeNodeConfig, parseNodeConfig } from './node-config.ts'
 export type { ConfiguredDatabase, NodeConfig } from './node-config.ts'
 export { runNode, stopSignal, toClusterOptions } from './run-node.ts'

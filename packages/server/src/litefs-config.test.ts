@@ -5,13 +5,15 @@ import { expect, test } from 'vitest'
 import { parseDocument } from 'yaml'
 import { LITEFS_KEYS, parseLiteFsConfig } from './litefs-config.ts'
 import { expandLiteFsVariables } from './litefs-expand.ts'
-import { nodeOfLiteFs } from './litefs-node.ts'
+import { type LiteFsSurroundings, nodeOfLiteFs } from './litefs-node.ts'
 
 const SAMPLE = readFileSync(path.resolve(import.meta.dirname, '../../../litefs.yml'), 'utf8')
 const STATIC = 'lease: { type: static, hostname: gru, advertise-url: "http://gru.internal:20202" }'
 
 const parse = (text: string, env: NodeJS.ProcessEnv = {}) => parseLiteFsConfig(text, 'litefs.yml', env)
-const nodeOf = (text: string) => nodeOfLiteFs(parse(text), 4201)
+const SURROUNDINGS: LiteFsSurroundings = { where: 'litefs.yml', grpcPort: 4201, hostname: 'machine' }
+const nodeOf = (text: string, over: Partial<LiteFsSurroundings> = {}) =>
+  nodeOfLiteFs(parse(text), { ...SURROUNDINGS, ...over })
 
 function problem(work: () => unknown): string {
   try {
@@ -207,11 +209,58 @@ test('a node of an election through Consul', () => {
   expect(ignored.map(({ key }) => key)).toEqual(['proxy.addr', 'proxy.target'])
 })
 
+test('under which address others reach a node', () => {
+  const consul = (more: string): string => `{ lease: { type: consul, consul: { key: k }, ${more} } }`
+  const advertise = (text: string, over: Partial<LiteFsSurroundings> = {}) => nodeOf(text, over).config.advertise
+  expect(advertise(consul(''))).toEqual({ http: 'http://machine:20202', grpc: 'machine:4201' })
+  expect(advertise(consul('hostname: gru'))).toEqual({ http: 'http://gru:20202', grpc: 'gru:4201' })
+  expect(advertise(consul(''), { httpPort: 4200 })).toMatchObject({ http: 'http://machine:4200' })
+  expect(advertise(consul(''), { httpPort: 0 })).toBeUndefined()
+  expect(advertise(consul(''), { hostname: undefined })).toBeUndefined()
+  expect(advertise(consul('advertise-url: "http://[fdaa::1]:1"'))).toEqual({
+    http: 'http://[fdaa::1]:1',
+    grpc: '[fdaa::1]:4201',
+  })
+  expect(advertise(`{ ${STATIC} }`, { grpcPort: 0 })).toEqual({ http: 'http://gru.internal:20202' })
+  expect(advertise('lease: { type: static }')).toBeUndefined()
+})
+
+test.each([
+  ['http: { addr: localhost }', '"http.addr" is "localhost"'],
+  ['http: { addr: ":http" }', '"http.addr" is ":http"'],
+  ['http: { addr: ":70000" }', '"http.addr" is ":70000"'],
+  ['http: { addr: "::1:80" }', '"http.addr" is "::1:80"'],
+])('%j is nothing that a Litefleet node can listen on', (text, expected) => {
+  expect(parse(`{ ${STATIC}, ${text} }`).given).toContain('http.addr')
+  expect(problem(() => nodeOf(`{ ${STATIC}, ${text} }`))).toContain(expected)
+})
+
+test('an address without a scheme is none', () => {
+  const text = 'lease: { type: static, advertise-url: "gru:20202" }'
+  expect(problem(() => nodeOf(text))).toContain('"lease.advertise-url" is "gru:20202"')
+})
+
+test('what is empty or 0 is not given', () => {
+  const { config } = nodeOf(`
+    lease: { type: consul, hostname: "", consul: { url: "", key: k, ttl: 0s, lock-delay: 0s } }
+    http: { addr: "" }
+    proxy: { db: "" }
+    data: { retention: 250us }`)
+  expect(config).toEqual({
+    dataDir: '/var/lib/litefs/litefleet',
+    lease: { kind: 'consul', key: 'k', candidate: true },
+    listen: { host: '0.0.0.0', httpPort: 0 },
+    interop: true,
+    log: { retentionMs: 1 },
+  })
+})
+
 test('what means nothing here is told, each with why', () => {
   const { ignored } = nodeOf(SAMPLE)
   expect(ignored.every(({ why }) => why !== '')).toBe(true)
   expect(ignored).toContainEqual({ key: 'fuse.dir', why: 'there is no mount' })
   expect(ignored).toContainEqual({ key: 'lease.promote', why: 'use "litefleet promote"' })
+  expect(ignored).toContainEqual({ key: 'lease.consul.url', why: 'lease.type is static' })
   expect(ignored.map(({ key }) => key)).not.toContain('data.dir')
   expect(nodeOf(`{ ${STATIC}, data: { retention: "0" } }`).ignored).toMatchObject([{ key: 'data.retention' }])
 })

@@ -5,8 +5,21 @@
  * written. What has no meaning here is told, not passed over in silence.
  */
 import path from 'node:path'
-import type { LiteFsConfig } from './litefs-config.ts'
+import { parseGoAddress } from './go-address.ts'
+import { LITEFS_DEFAULTS, type LiteFsConfig } from './litefs-config.ts'
 import type { NodeConfig } from './node-config.ts'
+import { invalidValue } from './unknown-key.ts'
+
+export interface LiteFsSurroundings {
+  /** The file's name, for messages. */
+  readonly where: string
+  /** Port of the node's gRPC; 0 for a free one, which nobody can be told beforehand. */
+  readonly grpcPort: number
+  /** Port of the node's HTTP listener, where it is not the file's. */
+  readonly httpPort?: number | undefined
+  /** Name of the machine, under which LiteFS lets a node with a Consul lease be reached when the file says nothing else; `undefined`: there is a better one. */
+  readonly hostname: string | undefined
+}
 
 export interface NodeOfLiteFs {
   readonly config: NodeConfig
@@ -14,8 +27,6 @@ export interface NodeOfLiteFs {
   readonly ignored: readonly { readonly key: string; readonly why: string }[]
 }
 
-const DATA_DIR = '/var/lib/litefs'
-const HTTP_ADDR = ':20202'
 const EVERYWHERE = '0.0.0.0'
 const TAKEN = new Set([
   'data.dir',
@@ -44,23 +55,26 @@ const WHY: Readonly<Record<string, string>> = {
   'strict-verify': 'every transaction is verified',
 }
 
-/** @param grpcPort of the node, for the address under which others reach it */
-export function nodeOfLiteFs(litefs: LiteFsConfig, grpcPort: number): NodeOfLiteFs {
-  const { data, http, lease, proxy } = litefs
-  const isStaticReplica = lease.type === 'static' && lease.candidate === false
-  const names = [...new Set([...(lease.databases ?? []), ...(proxy.db === undefined ? [] : [proxy.db])])]
-  // On a replica with a static lease these are the primary's.
-  const own = isStaticReplica ? {} : { name: filled(lease.hostname), url: filled(lease['advertise-url']) }
+/**
+ * Pure: files and environment are the caller's.
+ * @throws ClusterError `INVALID_OPTION` for what LiteFS takes and a Litefleet node cannot do
+ */
+export function nodeOfLiteFs(litefs: LiteFsConfig, surroundings: LiteFsSurroundings): NodeOfLiteFs {
+  const { data, lease, proxy } = litefs
+  const listen = listenOn(litefs, surroundings.where)
+  const name = isStaticReplica(litefs) ? undefined : filled(lease.hostname)
+  const advertise = advertiseOf(litefs, surroundings, surroundings.httpPort ?? listen.httpPort)
+  const names = [...new Set([...(lease.databases ?? []), proxy.db ?? ''])].filter((one) => one !== '')
   const isKept = data.retention === undefined || data.retention <= 0
   const config: NodeConfig = {
-    dataDir: path.join(data.dir ?? DATA_DIR, 'litefleet'),
+    dataDir: path.join(data.dir ?? LITEFS_DEFAULTS.dataDir, 'litefleet'),
     lease: leaseOf(lease),
-    listen: listenOn(http.addr ?? HTTP_ADDR),
+    listen,
     interop: true,
-    ...(own.name === undefined ? {} : { node: { name: own.name } }),
-    ...(own.url === undefined ? {} : { advertise: addressesOf(own.url, grpcPort) }),
-    ...(isKept ? {} : { log: { retentionMs: data.retention } }),
-    ...(names.length === 0 ? {} : { databases: names.map((name) => ({ name })) }),
+    ...(name === undefined ? {} : { node: { name } }),
+    ...(advertise === undefined ? {} : { advertise }),
+    ...(isKept ? {} : { log: { retentionMs: Math.ceil(data.retention) } }),
+    ...(names.length === 0 ? {} : { databases: names.map((one) => ({ name: one })) }),
   }
   return { config, ignored: ignoredOf(litefs) }
 }
@@ -69,32 +83,59 @@ function leaseOf(lease: LiteFsConfig['lease']): NodeConfig['lease'] {
   if (lease.type === 'static')
     return { kind: 'static', primary: lease.candidate === false ? { url: lease['advertise-url']! } : true }
   const url = filled(lease['consul.url'])
-  const { 'consul.ttl': ttlMs, 'consul.lock-delay': lockDelayMs } = lease
+  const { 'consul.ttl': ttlMs = 0, 'consul.lock-delay': lockDelayMs = 0 } = lease
   return {
     kind: 'consul',
     key: lease['consul.key']!,
     candidate: lease.candidate ?? true,
     ...(url === undefined ? {} : { url }),
-    ...(ttlMs === undefined ? {} : { ttlMs }),
-    ...(lockDelayMs === undefined ? {} : { lockDelayMs }),
+    // LiteFS takes its default for 0 as well.
+    ...(ttlMs > 0 ? { ttlMs } : {}),
+    ...(lockDelayMs > 0 ? { lockDelayMs } : {}),
   }
 }
 
+/** On such a node name and address in the file are the primary's. */
+function isStaticReplica({ lease }: LiteFsConfig): boolean {
+  return lease.type === 'static' && lease.candidate === false
+}
+
 /** Go's notation: without a host it is every address. */
-function listenOn(addr: string): { readonly host: string; readonly httpPort: number } {
-  const at = addr.lastIndexOf(':')
-  const host = addr.slice(0, at).replace(/^\[(.*)\]$/, '$1')
-  return { host: host === '' ? EVERYWHERE : host, httpPort: Number(addr.slice(at + 1)) }
+function listenOn({ http }: LiteFsConfig, where: string): { readonly host: string; readonly httpPort: number } {
+  const addr = http.addr ?? LITEFS_DEFAULTS.httpAddr
+  const { host, port } =
+    parseGoAddress(addr) ??
+    invalidValue(where, 'http.addr', addr, '":port" or "host:port", with a port number 0 to 65535, in Litefleet')
+  return { host: host === '' ? EVERYWHERE : host, httpPort: port }
 }
 
-function addressesOf(url: string, grpcPort: number): { readonly http: string; readonly grpc: string } {
-  return { http: url, grpc: `${URL.parse(url)?.hostname ?? ''}:${grpcPort}` }
+/** Where others reach this node; `undefined`: nobody said it. */
+function advertiseOf(
+  litefs: LiteFsConfig,
+  { where, grpcPort, hostname }: LiteFsSurroundings,
+  httpPort: number,
+): NodeConfig['advertise'] {
+  if (isStaticReplica(litefs)) return undefined
+  const { lease } = litefs
+  const name = lease.type === 'consul' && httpPort !== 0 ? (filled(lease.hostname) ?? hostname) : undefined
+  const url = filled(lease['advertise-url']) ?? (name === undefined ? undefined : `http://${name}:${httpPort}`)
+  if (url === undefined) return undefined
+  const host = /^https?:\/\//i.test(url) ? (URL.parse(url)?.hostname ?? '') : ''
+  if (host === '')
+    return invalidValue(where, 'lease.advertise-url', url, 'the URL of this node, such as http://10.0.0.1:20202')
+  return { http: url, ...(grpcPort === 0 ? {} : { grpc: `${host}:${grpcPort}` }) }
 }
 
-function ignoredOf({ given, data }: LiteFsConfig): NodeOfLiteFs['ignored'] {
+function ignoredOf({ given, data, lease }: LiteFsConfig): NodeOfLiteFs['ignored'] {
+  const isOfConsul = (key: string): boolean => key.startsWith('lease.consul.')
   const ignored = given
-    .filter((key) => !TAKEN.has(key))
-    .map((key) => ({ key, why: WHY[key] ?? WHY[key.split('.')[0]!] ?? 'it is about LiteFS itself' }))
+    .filter((key) => !TAKEN.has(key) || (lease.type === 'static' && isOfConsul(key)))
+    .map((key) => ({
+      key,
+      why: isOfConsul(key)
+        ? 'lease.type is static'
+        : (WHY[key] ?? WHY[key.split('.')[0]!] ?? 'it is about LiteFS itself'),
+    }))
   const keepsAll = data.retention !== undefined && data.retention <= 0
   return keepsAll
     ? [...ignored, { key: 'data.retention', why: 'the log is always pruned; set log.retentionMs for longer' }]
